@@ -1,0 +1,25 @@
+//! The address pool of one node, pure: what is held, who owns it, what to do next.
+//!
+//! [`State::step`] takes one [`Event`] and the time, and answers the [`Effect`]s that the shell has to
+//! carry out. There is no I/O here, no clock, no async, no random order: the same events give the same
+//! effects, always, so that a pool can be replayed, fuzzed and searched.
+//!
+//! What it promises: an address is never owned by two sandboxes; an address is granted only when EC2 said
+//! that an ENI of this node holds it and the node routes it; a grant is on disk before it is answered.
+
+mod call;
+mod event;
+mod id;
+mod ledger;
+mod node;
+mod refusal;
+
+pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts};
+pub use event::{AddRequest, Answer, Effect, EniSetUp, Event, Grant};
+pub use id::{
+    AttachmentId, BooksVersion, CallId, ClientToken, EniId, InstanceId, Mac, MacError, Pod,
+    RequestId, Sandbox, SecurityGroupId, SubnetId, Time, VpcId,
+};
+pub use ledger::{CoolingEntry, EniIntent, GrantEntry, IntentStage, Ledger};
+pub use node::{InstanceLimits, Node, Targets};
+pub use refusal::{Reason, Refusal};

@@ -1,0 +1,64 @@
+//! Why a pod does not get an address.
+
+use std::fmt;
+
+/// A refused request: why, what happens next by itself, and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The stable identifier.
+    pub reason: Reason,
+    /// The sentence for people; where EC2 refused, with EC2's code, message and request id in full.
+    pub message: String,
+    /// What happens without anybody's doing.
+    pub next: String,
+    /// What a person can do.
+    pub remedy: String,
+}
+
+/// Why, as a stable identifier for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// Every address that the instance type allows is taken.
+    PoolExhausted,
+    /// The subnet has no free address.
+    SubnetExhausted,
+    /// EC2 refused the growth that the pod waits for.
+    Ec2Refused,
+    /// EC2 throttled the growth that the pod waits for.
+    Ec2Throttled,
+    /// EC2 could not be reached, or its answer is not known.
+    Ec2Unavailable,
+    /// The deadline passed while the pool was growing.
+    DeadlineExceeded,
+    /// ipamd has not yet learned what the node holds.
+    Starting,
+    /// The books could not be written, so nothing may be given out.
+    BooksFailed,
+    /// ipamd is shutting down.
+    ShuttingDown,
+}
+
+impl Reason {
+    /// `POOL_EXHAUSTED` and so on.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PoolExhausted => "POOL_EXHAUSTED",
+            Self::SubnetExhausted => "SUBNET_EXHAUSTED",
+            Self::Ec2Refused => "EC2_REFUSED",
+            Self::Ec2Throttled => "EC2_THROTTLED",
+            Self::Ec2Unavailable => "EC2_UNAVAILABLE",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Starting => "STARTING",
+            Self::BooksFailed => "BOOKS_FAILED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
