@@ -13,6 +13,8 @@ mod id;
 mod ledger;
 mod node;
 mod refusal;
+mod state;
+mod view;
 
 pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts};
 pub use event::{AddRequest, Answer, Effect, EniSetUp, Event, Grant};
@@ -23,3 +25,7 @@ pub use id::{
 pub use ledger::{CoolingEntry, EniIntent, GrantEntry, IntentStage, Ledger};
 pub use node::{InstanceLimits, Node, Targets};
 pub use refusal::{Reason, Refusal};
+pub use state::State;
+pub use view::{
+    AddressState, AddressView, EniState, EniView, PendingCallView, PoolView, Totals, WaiterView,
+};
