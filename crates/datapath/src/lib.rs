@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The kernel's side of Weir: links, addresses, routes, rules, neighbours and the nftables table.
+//!
+//! [`pod`] wires one pod and unwires it; the CNI binary calls it. [`Host`] keeps what the pods of a node
+//! share; ipamd calls it. All of it speaks netlink: nothing is executed, every call has a deadline, and an
+//! error carries the kernel's own words. [`layout`] holds the numbers that the two sides agree on.
+//!
+//! All functions need CAP_NET_ADMIN in the current network namespace and run inside a tokio runtime with
+//! I/O and time enabled.
+
+pub mod host;
+pub mod layout;
+pub mod netns;
+pub mod pod;
+
+pub use host::{EniAddresses, EniPlan, Host, HostError, NodePlan};
+pub use layout::Mac;
+pub use netns::{NetNs, NetNsError};

@@ -1,0 +1,151 @@
+//! The numbers and names that the datapath is laid out by, each with its reason.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use sha2::{Digest, Sha256};
+
+/// The routing table of pods: `unreachable` for each address that the node holds, and over it one /32 per pod.
+/// aws-node's tables for branch ENIs end at 100 + 4094, its tables for further network cards start at 10000.
+pub const PODS_TABLE: u32 = 5120;
+
+/// `from all lookup PODS_TABLE`: before all other rules, so that a pod on this node is always reached directly.
+/// aws-node's number for its rules to pods.
+pub const RULE_PODS: u32 = 512;
+
+/// `fwmark 0x80/0x80 lookup main`: NodePort replies and what is source-translated leave by the primary ENI.
+/// Before [`RULE_ENI`], because a connection's way out outranks its pod's. aws-node's number.
+pub const RULE_CONNMARK: u32 = 1024;
+
+/// `fwmark <ENI>/0x7f lookup <ENI's table>`: packets of pods whose address is on a secondary ENI.
+/// aws-node's number for its rules from pods.
+pub const RULE_ENI: u32 = 1536;
+
+/// `from <the ENI's own primary address> lookup <ENI's table>`. Just before the main table's rule at 32766.
+/// aws-node's number.
+pub const RULE_ENI_PRIMARY: u32 = 32765;
+
+/// The bit, in connection and packet marks, of what must leave by the primary ENI. aws-node's bit, so that
+/// connections survive a change from it and back.
+pub const CONNMARK: u32 = 0x80;
+
+/// The bits of the packet mark that name a secondary ENI: clear of [`CONNMARK`], of kube-proxy's 0x4000 and
+/// 0x8000, of Calico's 0xffff0000 and of Cilium's 0x0f00.
+pub const ENI_MARK_MASK: u32 = 0x7f;
+
+/// Every pod's gateway: link-local and on no link; a permanent neighbour in the pod answers for it.
+pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The link group of all host veths of ours, so that filters need no interface names.
+pub const LINK_GROUP: u32 = 5120;
+
+/// The protocol number of every route and rule of ours (`ip route show proto 87`): "W", used by no routing
+/// daemon in iproute2's rt_protos.
+pub const ROUTE_PROTOCOL: u8 = 87;
+
+/// The metric of the `unreachable` routes of held addresses: behind any route to a pod (metric 0), and the
+/// number that the kernel reserves for no one.
+pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
+
+/// The table of routes of the ENI at `device_index`: 254 (main) for the primary, else `device_index + 1`, as
+/// in aws-node.
+#[must_use]
+pub const fn eni_table(device_index: u32) -> u32 {
+    match device_index {
+        0 => 254,
+        d => d + 1,
+    }
+}
+
+/// The mark of packets that leave by the ENI at `device_index`: 0, no mark, for the primary. EC2 gives an
+/// instance far fewer device indexes than the 127 that fit [`ENI_MARK_MASK`].
+#[must_use]
+pub const fn eni_mark(device_index: u32) -> u32 {
+    device_index & ENI_MARK_MASK
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    fn from(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+}
+
+/// Text that is not six hexadecimal bytes with colons between them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MAC address: write six bytes, as in 02:00:5e:10:00:01")]
+pub struct MacError(String);
+
+impl std::str::FromStr for Mac {
+    type Err = MacError;
+
+    fn from_str(text: &str) -> Result<Self, MacError> {
+        let error = || MacError(text.to_owned());
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .ok_or_else(error)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        match parts.next() {
+            None => Ok(Self(bytes)),
+            Some(_) => Err(error()),
+        }
+    }
+}
+
+/// The name of the host's end of a pod's link: `weir` and 11 hexadecimal digits of the SHA-256 of
+/// `container_id/ifname`, 15 bytes, the most that the kernel takes. Named after the container and not the
+/// pod, so that two sandboxes of one pod never meet.
+#[must_use]
+pub fn host_veth_name(container_id: &str, ifname: &str) -> String {
+    let hash = link_hash(container_id, ifname);
+    let mut name = String::from("weir");
+    for byte in hash.iter().take(6) {
+        name.push_str(&format!("{byte:02x}"));
+    }
+    name.truncate(15);
+    name
+}
+
+/// The MAC addresses of the two ends of a pod's link, host's first: locally administered, from the same hash
+/// as the name, so that no link needs to be listed to find free ones.
+#[must_use]
+pub fn link_macs(container_id: &str, ifname: &str) -> (Mac, Mac) {
+    let hash = link_hash(container_id, ifname);
+    let mac = |flip: u8| {
+        let mut bytes = [0; 6];
+        for (byte, from) in bytes.iter_mut().zip(hash.iter().skip(6)) {
+            *byte = *from;
+        }
+        // The last bit tells the ends apart; in the first byte: unicast, locally administered.
+        let [first, .., last] = &mut bytes;
+        *first = (*first & 0xfc) | 0x02;
+        *last = (*last & 0xfe) | flip;
+        Mac(bytes)
+    };
+    (mac(0), mac(1))
+}
+
+fn link_hash(container_id: &str, ifname: &str) -> [u8; 32] {
+    Sha256::digest(format!("{container_id}/{ifname}")).into()
+}
