@@ -7,6 +7,9 @@ use anyhow::{Context, bail};
 
 /// What to generate.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  cargo xtask codegen   # after a change to proto/weir/ipam/v1/ipam.proto"
+)]
 pub(crate) struct Args {
     /// Change nothing; fail if what is checked in is not what would be generated
     #[arg(long)]
@@ -14,25 +17,29 @@ pub(crate) struct Args {
 }
 
 const PROTO: &str = "weir/ipam/v1/ipam.proto";
+const CHECKED_IN: &str = "proto/src/generated";
 const FILES: [&str; 2] = ["weir.ipam.v1.rs", "weir.ipam.v1.bin"];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let root = crate::workspace_root();
-    let checked_in = root.join("proto/src/generated");
-    if !args.check {
-        return generate(&root, &checked_in);
+    if args.check {
+        return check();
     }
-    let fresh = root.join("target/codegen-check");
+    let root = crate::workspace::root();
+    generate(&root, &root.join(CHECKED_IN))
+}
+
+/// Fails when what is checked in is not what would be generated.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let root = crate::workspace::root();
+    let fresh = crate::workspace::target_directory()?.join("codegen-check");
     generate(&root, &fresh)?;
     for file in FILES {
         let read = |dir: &Path| {
             let path = dir.join(file);
             fs::read(&path).with_context(|| format!("reading {}", path.display()))
         };
-        if read(&fresh)? != read(&checked_in)? {
-            bail!(
-                "proto/src/generated/{file} is not what proto/{PROTO} gives: run `cargo xtask codegen`"
-            );
+        if read(&fresh)? != read(&root.join(CHECKED_IN))? {
+            bail!("{CHECKED_IN}/{file} is not what proto/{PROTO} gives: run `cargo xtask codegen`");
         }
     }
     Ok(())

@@ -1,12 +1,33 @@
 //! The front door for people: `cargo xtask`.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command for people: printing is its work"
+)]
+
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 mod codegen;
+mod demo;
+mod dist;
+mod image;
+mod layers;
+mod lint;
+mod setup;
+mod test;
+mod workspace;
 
 /// Build, try, test and ship Weir.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "New here? `cargo xtask demo` shows pods on a simulated VPC; `cargo xtask test` proves it.\n\
+                  Everything is built in cargo's target folder (CARGO_TARGET_DIR moves it)."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -14,16 +35,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Install what this machine lacks for the other commands
+    Setup(setup::Args),
+    /// Raise two nodes in one simulated VPC, run pods on them, and show each path with real packets
+    Demo(demo::DemoArgs),
+    /// Run the tests: all of them, or the suites named
+    Test(test::Args),
+    /// Check format, lints, documentation, generated code, and who may use whom
+    Lint(lint::Args),
+    /// Use the simulated VPC by hand
+    Lab(demo::LabArgs),
+    /// Build the binaries that ship: ipamd and weir-cni, static
+    Dist(dist::Args),
+    /// Write the container image as an OCI archive, without a container engine
+    Image(image::Args),
     /// Generate the Rust types of proto/ from its .proto files
     Codegen(codegen::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Codegen(args) => codegen::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Demo(args) => demo::run_demo(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Lab(args) => demo::run_lab(&args),
+        Command::Dist(args) => dist::run(&args),
+        Command::Image(args) => image::run(&args),
+        Command::Codegen(args) => codegen::run(&args).map(|()| ExitCode::SUCCESS),
     }
-}
-
-fn workspace_root() -> std::path::PathBuf {
-    std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

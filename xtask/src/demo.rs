@@ -1,0 +1,85 @@
+//! `cargo xtask demo` and `cargo xtask lab`: build what they need, then become them.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::workspace;
+
+/// Raise two nodes in one simulated VPC, run pods on them, and show each path with real packets.
+///
+/// Builds ipamd, the CNI plugin and the demo (the first build takes minutes: the EC2 SDK is large), then
+/// runs the demo in network namespaces of its own. All other arguments are the demo's.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    cargo xtask demo                                     # explain and check, exit 1 if a check fails\n  \
+    cargo xtask demo --keep                              # leave the lab up and say how to look around\n  \
+    cargo xtask demo --release --output json --adds 100  # measure")]
+pub(crate) struct DemoArgs {
+    /// Build with optimisation, for measuring
+    #[arg(long)]
+    release: bool,
+    /// The demo's own arguments: --keep, --output json, --adds N, --help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Use the simulated VPC by hand.
+///
+/// Builds the lab and passes all arguments on to it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask lab --keep")]
+pub(crate) struct LabArgs {
+    /// The lab's own arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// What the demo runs.
+pub(crate) const DEMO_BUILD: &[&str] = &[
+    "-p",
+    "ipamd",
+    "-p",
+    "cni-plugin",
+    "-p",
+    "suites",
+    "--bin",
+    "ipamd",
+    "--bin",
+    "weir-cni",
+    "--bin",
+    "demo",
+];
+
+pub(crate) fn run_demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
+    crate::setup::ensure()?;
+    // Wherever it stands among the demo's own arguments, this one is ours.
+    let (ours, arguments): (Vec<_>, Vec<_>) = args
+        .arguments
+        .iter()
+        .cloned()
+        .partition(|argument| argument == "--release");
+    eprintln!("building ipamd, weir-cni and the demo");
+    let mut build = DEMO_BUILD.to_vec();
+    if args.release || !ours.is_empty() {
+        build.push("--release");
+    }
+    let artifacts = workspace::build(&build, &[])?;
+    become_program(&workspace::binary(&artifacts, "demo")?, &arguments)
+}
+
+pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {
+    crate::setup::ensure()?;
+    eprintln!("building the lab");
+    let artifacts = workspace::build(&["-p", "vpc-lab", "--bin", "vpc-lab"], &[])?;
+    become_program(&workspace::binary(&artifacts, "vpc-lab")?, &args.arguments)
+}
+
+/// Replaces this process, so that signals and the exit status are the program's own.
+fn become_program(program: &Path, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("starting {}", program.display()))
+}
