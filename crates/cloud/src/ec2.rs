@@ -1,0 +1,404 @@
+//! The EC2 API: carries out the pool's calls.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::{RetryConfig, RetryPartition};
+use aws_sdk_ec2::config::timeout::TimeoutConfig;
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::operation::RequestId;
+use aws_sdk_ec2::types::{
+    Filter, InstanceType, NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag,
+    TagSpecification,
+};
+use aws_smithy_types::date_time::Format;
+use ipam::{
+    AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, InstanceId,
+    InstanceLimits, Mac, SecurityGroupId, SubnetId,
+};
+use ipnet::Ipv4Net;
+
+use crate::classify::{Effect, RetryOnlyThrottled, call_error};
+use crate::facts::{TAG_INSTANCE, facts_of, place};
+use crate::metadata::{Metadata, NodeFacts};
+
+const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
+const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+const TAG_OWNER: &str = "eks:eni:owner";
+/// Names the intent that an ENI was made for, so that it is found again when EC2 no longer takes its token.
+const TAG_TOKEN: &str = "weir/client-token";
+
+/// How long and how often a call is tried. A waiting ADD has 60 s, so the whole stays below that.
+struct Patience {
+    attempts: u32,
+    attempt: Duration,
+    whole: Duration,
+}
+
+const READS: Patience = Patience {
+    attempts: 4,
+    attempt: Duration::from_secs(6),
+    whole: Duration::from_secs(25),
+};
+const MUTATIONS: Patience = Patience {
+    attempts: 3,
+    attempt: Duration::from_secs(15),
+    whole: Duration::from_secs(40),
+};
+/// The most that one page may hold; an instance has fewer ENIs, so one page is the rule.
+const PAGE: i32 = 1000;
+
+/// What all calls have in common.
+#[derive(Clone, Debug)]
+pub struct Ec2Identity {
+    /// The instance whose ENIs these are.
+    pub instance_id: InstanceId,
+    /// The cluster, for tags (`CLUSTER_NAME`).
+    pub cluster_name: Option<String>,
+}
+
+/// A client of the EC2 API for one instance.
+///
+/// Reads and mutations have clients of their own, so that throttled reads leave the mutations their retries.
+/// Retries are the SDK's standard ones and bounded. A call that is not idempotent (Assign, Attach) is
+/// repeated only when EC2 throttled it; any other doubt is the caller's, as [`CallErrorKind::Unknown`].
+#[derive(Debug)]
+pub struct Ec2 {
+    reads: Client,
+    mutations: Client,
+    metadata: Metadata,
+    identity: Ec2Identity,
+    /// A subnet keeps its CIDR for life.
+    subnets: Mutex<BTreeMap<SubnetId, Ipv4Net>>,
+}
+
+impl Ec2 {
+    /// A client with region, endpoint, credentials and proxy from the SDK's environment and chain.
+    pub async fn from_env(node: &NodeFacts, identity: Ec2Identity, metadata: Metadata) -> Self {
+        let shared = aws_config::defaults(crate::behavior_version()).load().await;
+        let client = |partition: &'static str, patience: &Patience| {
+            let config = aws_sdk_ec2::config::Builder::from(&shared)
+                .retry_partition(RetryPartition::custom(partition).build())
+                .retry_config(
+                    RetryConfig::standard()
+                        .with_max_attempts(patience.attempts)
+                        .with_initial_backoff(Duration::from_millis(200))
+                        .with_max_backoff(Duration::from_secs(5)),
+                )
+                .timeout_config(
+                    TimeoutConfig::builder()
+                        .connect_timeout(Duration::from_secs(3))
+                        .operation_attempt_timeout(patience.attempt)
+                        .operation_timeout(patience.whole)
+                        .build(),
+                )
+                .build();
+            Client::from_conf(config)
+        };
+        Self {
+            reads: client("weir-reads", &READS),
+            mutations: client("weir-mutations", &MUTATIONS),
+            metadata,
+            identity,
+            subnets: Mutex::new(BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)])),
+        }
+    }
+
+    /// Asks EC2 what an instance type allows; for types that [`limits_of`](crate::limits_of) does not know.
+    ///
+    /// # Errors
+    /// When EC2 does not answer, or does not know the type either.
+    pub async fn instance_limits(&self, instance_type: &str) -> Result<InstanceLimits, CallError> {
+        const ACTION: &str = "DescribeInstanceTypes";
+        let answer = self
+            .reads
+            .describe_instance_types()
+            .instance_types(InstanceType::from(instance_type))
+            .send()
+            .await
+            .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
+        let network = answer
+            .instance_types()
+            .first()
+            .and_then(|found| found.network_info());
+        network
+            .and_then(|network| {
+                let card_zero = network
+                    .network_cards()
+                    .iter()
+                    .find(|card| card.network_card_index() == Some(0))
+                    .and_then(|card| card.maximum_network_interfaces());
+                let enis = card_zero.or(network.maximum_network_interfaces())?;
+                Some(InstanceLimits {
+                    max_enis: u32::try_from(enis).ok()?,
+                    ipv4_slots_per_eni: u32::try_from(network.ipv4_addresses_per_interface()?)
+                        .ok()?,
+                })
+            })
+            .ok_or_else(|| {
+                strange(
+                    ACTION,
+                    format!("no network limits for {instance_type}"),
+                    Effect::Reads,
+                )
+            })
+    }
+
+    /// Carries out one call of the pool.
+    ///
+    /// # Errors
+    /// EC2's refusal or silence, classified, with EC2's own words and request id.
+    pub async fn call(&self, call: &Call) -> Result<CallReply, CallError> {
+        let action = call.action();
+        match call {
+            Call::DescribeEnis => self.describe().await.map(CallReply::Enis),
+            Call::CreateEni {
+                token,
+                subnet,
+                groups,
+                addresses,
+            } => self
+                .create(token, subnet, groups, *addresses)
+                .await
+                .map(CallReply::Created),
+            Call::AttachEni { eni, device_index } => {
+                let answer = self
+                    .mutations
+                    .attach_network_interface()
+                    .network_interface_id(eni.as_str())
+                    .instance_id(self.identity.instance_id.as_str())
+                    .device_index(i32::try_from(*device_index).unwrap_or(i32::MAX))
+                    .customize()
+                    .config_override(
+                        aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
+                    )
+                    .send()
+                    .await
+                    .map_err(mutation(action))?;
+                let attachment = answer.attachment_id().ok_or_else(|| {
+                    strange(action, "no attachment id".to_owned(), Effect::Mutates)
+                })?;
+                Ok(CallReply::Attached(AttachmentId::new(attachment)))
+            }
+            Call::DeleteOnTermination { eni, attachment } => {
+                self.mutations
+                    .modify_network_interface_attribute()
+                    .network_interface_id(eni.as_str())
+                    .attachment(
+                        NetworkInterfaceAttachmentChanges::builder()
+                            .attachment_id(attachment.as_str())
+                            .delete_on_termination(true)
+                            .build(),
+                    )
+                    .send()
+                    .await
+                    .map_err(mutation(action))?;
+                Ok(CallReply::Done)
+            }
+            // LocalStack and moto answer with all addresses of the ENI, EC2 with the new ones alone. The
+            // answer does not tell which it is; the pool knows what it had and passes over the rest.
+            Call::AssignAddresses { eni, count } => {
+                let answer = self
+                    .mutations
+                    .assign_private_ip_addresses()
+                    .network_interface_id(eni.as_str())
+                    .secondary_private_ip_address_count(i32::try_from(*count).unwrap_or(i32::MAX))
+                    .customize()
+                    .config_override(
+                        aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
+                    )
+                    .send()
+                    .await
+                    .map_err(mutation(action))?;
+                let addresses = answer
+                    .assigned_private_ip_addresses()
+                    .iter()
+                    .filter_map(|assigned| assigned.private_ip_address()?.parse().ok())
+                    .collect();
+                Ok(CallReply::Assigned(addresses))
+            }
+            Call::DeleteEni { eni } => {
+                self.mutations
+                    .delete_network_interface()
+                    .network_interface_id(eni.as_str())
+                    .send()
+                    .await
+                    .map_err(mutation(action))?;
+                Ok(CallReply::Done)
+            }
+        }
+    }
+
+    async fn describe(&self) -> Result<Vec<EniFacts>, CallError> {
+        self.describe_by("attachment.instance-id", self.identity.instance_id.as_str())
+            .await
+    }
+
+    async fn describe_by(&self, filter: &str, value: &str) -> Result<Vec<EniFacts>, CallError> {
+        const ACTION: &str = "DescribeNetworkInterfaces";
+        let mut pages = self
+            .reads
+            .describe_network_interfaces()
+            .filters(Filter::builder().name(filter).values(value).build())
+            .into_paginator()
+            .page_size(PAGE)
+            .send();
+        let mut enis = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
+            for eni in page.network_interfaces() {
+                enis.push(self.complete(ACTION, Effect::Reads, eni).await?);
+            }
+        }
+        Ok(enis)
+    }
+
+    async fn create(
+        &self,
+        token: &ClientToken,
+        subnet: &SubnetId,
+        groups: &[SecurityGroupId],
+        addresses: u32,
+    ) -> Result<EniFacts, CallError> {
+        const ACTION: &str = "CreateNetworkInterface";
+        let mut request = self
+            .mutations
+            .create_network_interface()
+            .client_token(token.as_str())
+            .subnet_id(subnet.as_str())
+            .set_groups(Some(
+                groups
+                    .iter()
+                    .map(|group| group.as_str().to_owned())
+                    .collect(),
+            ))
+            .description(format!("aws-K8S-{}", self.identity.instance_id))
+            .tag_specifications(self.tags(token));
+        if addresses > 0 {
+            request = request
+                .secondary_private_ip_address_count(i32::try_from(addresses).unwrap_or(i32::MAX));
+        }
+        match request.send().await {
+            Ok(answer) => {
+                let eni = answer.network_interface().ok_or_else(|| {
+                    strange(ACTION, "no network interface".to_owned(), Effect::Mutates)
+                })?;
+                let facts = self.complete(ACTION, Effect::Mutates, eni).await;
+                facts.map_err(unknown)
+            }
+            Err(error) => {
+                let error = call_error(ACTION, Effect::Mutates, &error);
+                if error.code != "IdempotentParameterMismatch" {
+                    return Err(error);
+                }
+                // Made before a restart, with another `createdAt`: the token has been used, so it exists.
+                let by_token = format!("tag:{TAG_TOKEN}");
+                let made = self.describe_by(&by_token, token.as_str()).await;
+                made.map_err(unknown)?.pop().ok_or(error)
+            }
+        }
+    }
+
+    /// The same tags as aws-node's, so that its tools and policies know our ENIs.
+    fn tags(&self, token: &ClientToken) -> TagSpecification {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let now = aws_smithy_types::DateTime::from_secs(i64::try_from(now).unwrap_or(i64::MAX))
+            .fmt(Format::DateTime)
+            .unwrap_or_default();
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let mut tags = TagSpecification::builder()
+            .resource_type(ResourceType::NetworkInterface)
+            .tags(tag(TAG_INSTANCE, self.identity.instance_id.as_str()))
+            .tags(tag(TAG_CREATED_AT, &now))
+            .tags(tag(TAG_TOKEN, token.as_str()));
+        if let Some(cluster) = &self.identity.cluster_name {
+            tags = tags
+                .tags(tag(TAG_CLUSTER, cluster))
+                .tags(tag(TAG_OWNER, "amazon-vpc-cni"));
+        }
+        tags.build()
+    }
+
+    async fn complete(
+        &self,
+        action: &'static str,
+        effect: Effect,
+        eni: &NetworkInterface,
+    ) -> Result<EniFacts, CallError> {
+        let wrong = |what| strange(action, what, effect);
+        let (subnet, mac) = place(eni).map_err(wrong)?;
+        let cidr = self.subnet_cidr(&subnet, mac).await?;
+        facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)
+    }
+
+    /// Known for the primary ENI's subnet. For another, IMDS tells it of an attached ENI, and else EC2 is
+    /// asked, once.
+    async fn subnet_cidr(&self, subnet: &SubnetId, mac: Mac) -> Result<Ipv4Net, CallError> {
+        const ACTION: &str = "DescribeSubnets";
+        if let Some(cidr) = self.known_subnets().get(subnet) {
+            return Ok(*cidr);
+        }
+        let cidr = match self.metadata.subnet_cidr(mac).await {
+            Some(cidr) => cidr,
+            None => {
+                let answer = self
+                    .reads
+                    .describe_subnets()
+                    .subnet_ids(subnet.as_str())
+                    .send()
+                    .await
+                    .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
+                answer
+                    .subnets()
+                    .first()
+                    .and_then(|found| found.cidr_block()?.parse().ok())
+                    .ok_or_else(|| {
+                        strange(ACTION, format!("no CIDR for {subnet}"), Effect::Reads)
+                    })?
+            }
+        };
+        self.known_subnets().insert(subnet.clone(), cidr);
+        Ok(cidr)
+    }
+
+    fn known_subnets(&self) -> std::sync::MutexGuard<'_, BTreeMap<SubnetId, Ipv4Net>> {
+        self.subnets
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+fn mutation<E>(action: &'static str) -> impl Fn(SdkError<E>) -> CallError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+    SdkError<E>: RequestId,
+{
+    move |error| call_error(action, Effect::Mutates, &error)
+}
+
+/// A read that failed after the mutation that it belongs to.
+fn unknown(error: CallError) -> CallError {
+    CallError {
+        kind: CallErrorKind::Unknown,
+        ..error
+    }
+}
+
+/// An answer that says yes but lacks what it must have.
+fn strange(action: &'static str, what: String, effect: Effect) -> CallError {
+    CallError {
+        kind: match effect {
+            Effect::Reads => CallErrorKind::Unavailable,
+            Effect::Mutates => CallErrorKind::Unknown,
+        },
+        action,
+        code: "Response".to_owned(),
+        message: format!("EC2's answer is incomplete: {what}"),
+        request_id: None,
+    }
+}

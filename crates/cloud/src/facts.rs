@@ -1,0 +1,193 @@
+//! From what EC2 says about an ENI to what the pool must know.
+
+use aws_sdk_ec2::types::{
+    AttachmentStatus, NetworkInterface, NetworkInterfaceAttachment, NetworkInterfaceType,
+};
+use ipam::{Attachment, AttachmentId, EniFacts, EniId, InstanceId, Mac, SecurityGroupId, SubnetId};
+use ipnet::Ipv4Net;
+
+/// On ENIs that aws-node or we made: the instance that they were made for.
+pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
+/// On ENIs that somebody wants left alone: `true`, or else it means nothing of the kind.
+const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+
+/// Where an ENI stands: what is needed to look its subnet's CIDR up, which EC2 does not tell with it.
+pub(crate) fn place(eni: &NetworkInterface) -> Result<(SubnetId, Mac), String> {
+    let subnet = SubnetId::new(said(eni, "subnetId", eni.subnet_id())?);
+    let mac = said(eni, "macAddress", eni.mac_address())?;
+    let mac = mac.parse().map_err(|error| format!("{error}"))?;
+    Ok((subnet, mac))
+}
+
+/// The pool's view of an ENI; what is missing, in words, when EC2's answer lacks what every ENI has.
+pub(crate) fn facts_of(
+    eni: &NetworkInterface,
+    subnet_cidr: Ipv4Net,
+    instance: &InstanceId,
+) -> Result<EniFacts, String> {
+    let (subnet_id, mac) = place(eni)?;
+    let primary = said(eni, "privateIpAddress", eni.private_ip_address())?;
+    let primary_address = primary
+        .parse()
+        .map_err(|_| format!("privateIpAddress {primary:?} is not an IPv4 address"))?;
+    let secondary_addresses = eni
+        .private_ip_addresses()
+        .iter()
+        .filter(|address| !address.primary().unwrap_or(false))
+        .filter_map(|address| address.private_ip_address()?.parse().ok())
+        .filter(|address| *address != primary_address)
+        .collect();
+    Ok(EniFacts {
+        id: EniId::new(said(eni, "networkInterfaceId", eni.network_interface_id())?),
+        mac,
+        subnet_id,
+        subnet_cidr,
+        primary_address,
+        secondary_addresses,
+        security_groups: eni
+            .groups()
+            .iter()
+            .filter_map(|group| group.group_id())
+            .map(SecurityGroupId::new)
+            .collect(),
+        managed: is_managed(eni, instance),
+        attachment: eni.attachment().and_then(|a| attachment_of(a, instance)),
+    })
+}
+
+fn said<'e>(eni: &NetworkInterface, what: &str, value: Option<&'e str>) -> Result<&'e str, String> {
+    value.ok_or_else(|| {
+        let id = eni.network_interface_id().unwrap_or("an ENI without id");
+        format!("{id} has no {what}")
+    })
+}
+
+/// None when it is not attached to this instance, or is being detached.
+fn attachment_of(
+    attachment: &NetworkInterfaceAttachment,
+    instance: &InstanceId,
+) -> Option<Attachment> {
+    let complete = match attachment.status()? {
+        AttachmentStatus::Attached => true,
+        AttachmentStatus::Attaching => false,
+        _ => return None,
+    };
+    if attachment.instance_id() != Some(instance.as_str()) {
+        return None;
+    }
+    Some(Attachment {
+        id: AttachmentId::new(attachment.attachment_id()?),
+        device_index: u32::try_from(attachment.device_index()?).ok()?,
+        complete,
+        delete_on_termination: attachment.delete_on_termination().unwrap_or(false),
+    })
+}
+
+/// aws-node's rules in aws-node's order, with MANAGE_UNTAGGED_ENI off: what somebody else attached is not
+/// ours to use.
+fn is_managed(eni: &NetworkInterface, instance: &InstanceId) -> bool {
+    let tag = |key: &str| {
+        eni.tag_set()
+            .iter()
+            .find(|tag| tag.key() == Some(key))
+            .map(|tag| tag.value().unwrap_or_default())
+    };
+    let (card, index) = eni.attachment().map_or((0, None), |attachment| {
+        let card = attachment.network_card_index().unwrap_or(0);
+        (card, attachment.device_index())
+    });
+    if card == 0 && index == Some(0) {
+        return true;
+    }
+    let for_pods = matches!(
+        eni.interface_type(),
+        None | Some(NetworkInterfaceType::Interface)
+    );
+    if !for_pods || card != 0 {
+        return false;
+    }
+    match tag(TAG_NO_MANAGE) {
+        Some(value) => value != "true",
+        None => tag(TAG_INSTANCE) == Some(instance.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_ec2::types::{NetworkInterfacePrivateIpAddress, Tag};
+
+    fn eni(index: i32, card: i32, kind: NetworkInterfaceType, tags: &[(&str, &str)]) -> EniFacts {
+        let address = |text: &str, primary| {
+            NetworkInterfacePrivateIpAddress::builder()
+                .private_ip_address(text)
+                .primary(primary)
+                .build()
+        };
+        let tags = tags
+            .iter()
+            .map(|(key, value)| Tag::builder().key(*key).value(*value).build())
+            .collect();
+        let eni = NetworkInterface::builder()
+            .network_interface_id("eni-1")
+            .mac_address("02:00:0a:00:01:05")
+            .subnet_id("subnet-1")
+            .private_ip_address("10.0.1.5")
+            .private_ip_addresses(address("10.0.1.5", true))
+            .private_ip_addresses(address("10.0.1.17", false))
+            .interface_type(kind)
+            .set_tag_set(Some(tags))
+            .attachment(
+                NetworkInterfaceAttachment::builder()
+                    .attachment_id("eni-attach-1")
+                    .instance_id("i-1")
+                    .device_index(index)
+                    .network_card_index(card)
+                    .status(AttachmentStatus::Attached)
+                    .build(),
+            )
+            .build();
+        facts_of(
+            &eni,
+            "10.0.1.0/24".parse().unwrap(),
+            &InstanceId::new("i-1"),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn an_enis_own_address_is_never_among_its_secondary_addresses() {
+        let facts = eni(0, 0, NetworkInterfaceType::Interface, &[]);
+        assert_eq!(
+            facts.primary_address,
+            "10.0.1.5".parse::<std::net::Ipv4Addr>().unwrap()
+        );
+        assert_eq!(
+            facts.secondary_addresses,
+            ["10.0.1.17".parse::<std::net::Ipv4Addr>().unwrap()]
+        );
+    }
+
+    #[test]
+    fn the_primary_eni_and_our_own_are_managed_and_no_others() {
+        use NetworkInterfaceType::{Efa, Interface, Trunk};
+        let ours = (TAG_INSTANCE, "i-1");
+        let no_manage = (TAG_NO_MANAGE, "true");
+        let table = [
+            (0, 0, Interface, vec![], true),
+            (0, 0, Interface, vec![no_manage], true),
+            (1, 0, Interface, vec![ours], true),
+            (1, 0, Interface, vec![], false),
+            (1, 0, Interface, vec![(TAG_INSTANCE, "i-2")], false),
+            (1, 0, Interface, vec![ours, no_manage], false),
+            (1, 0, Interface, vec![(TAG_NO_MANAGE, "false")], true),
+            (1, 0, Trunk, vec![ours], false),
+            (1, 0, Efa, vec![ours], false),
+            (0, 1, Interface, vec![ours], false),
+        ];
+        for (index, card, kind, tags, managed) in table {
+            let facts = eni(index, card, kind.clone(), &tags);
+            assert_eq!(facts.managed, managed, "{index} {card} {kind} {tags:?}");
+        }
+    }
+}
