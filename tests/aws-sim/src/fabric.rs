@@ -1,0 +1,89 @@
+//! What the network must look like: who holds which address now.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use crate::security::Rule;
+use crate::time::SimTime;
+
+/// The VPCs and what is in them, as EC2's own data plane knows it: no view lags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fabric {
+    /// By id.
+    pub vpcs: Vec<FabricVpc>,
+    /// By id.
+    pub subnets: Vec<FabricSubnet>,
+    /// By id; with those that no instance has.
+    pub enis: Vec<FabricEni>,
+    /// By id.
+    pub security_groups: Vec<FabricGroup>,
+}
+
+/// A VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FabricVpc {
+    /// `vpc-...`
+    pub id: String,
+    /// The first is the primary.
+    pub cidrs: Vec<Ipv4Net>,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FabricSubnet {
+    /// `subnet-...`
+    pub id: String,
+    /// The VPC it is part of.
+    pub vpc: String,
+    /// Its addresses.
+    pub cidr: Ipv4Net,
+    /// Its availability zone.
+    pub az: String,
+}
+
+/// An ENI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FabricEni {
+    /// `eni-...`
+    pub id: String,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// The subnet it is in.
+    pub subnet_id: String,
+    /// The VPC it is in.
+    pub vpc_id: String,
+    /// The instance it is attached to, being attached to, or being detached from.
+    pub instance_id: Option<String>,
+    /// Its place on the instance; 0 without one.
+    pub device_index: u32,
+    /// When EC2 began to attach it.
+    pub attached_at: Option<SimTime>,
+    /// Whether packets flow: attached, not attaching, and not yet detached.
+    pub attached: bool,
+    /// The address that can't be taken away.
+    pub primary_address: Ipv4Addr,
+    /// All single addresses, the primary first.
+    pub addresses: Vec<Ipv4Addr>,
+    /// Delegated /28s.
+    pub prefixes: Vec<Ipv4Net>,
+    /// Its security groups.
+    pub groups: Vec<String>,
+    /// The public address that maps to the primary one.
+    pub public_address: Option<Ipv4Addr>,
+    /// Whether what it sends must come from an address that it holds.
+    pub source_dest_check: bool,
+}
+
+/// A security group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FabricGroup {
+    /// `sg-...`
+    pub id: String,
+    /// The VPC it belongs to.
+    pub vpc_id: String,
+    /// What may come in.
+    pub ingress: Vec<Rule>,
+    /// What may go out.
+    pub egress: Vec<Rule>,
+}

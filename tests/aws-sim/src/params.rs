@@ -1,0 +1,4 @@
+//! Stub
+/// Parameters
+#[derive(Clone, Debug, Default)]
+pub struct Params;

@@ -1,0 +1,230 @@
+//! A world with a clock, for servers and labs: what joins the pure core to a running process.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Request, Response, call};
+use crate::fabric::Fabric;
+use crate::faults::Fault;
+use crate::ids::InstanceId;
+use crate::imds;
+use crate::log::CallRecord;
+use crate::server;
+use crate::time::SimTime;
+use crate::world::World;
+
+/// A world, the clock of the running process, and who listens to its changes. Cheap to clone: all clones are one.
+#[derive(Clone)]
+pub struct Sim {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    began: Instant,
+    world: Mutex<World>,
+    changes: watch::Sender<u64>,
+    /// Tells the timer that the next transition may be another one.
+    reschedule: Notify,
+    timer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Whose metadata a listener serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImdsFor {
+    /// This instance's, whoever asks.
+    Instance(InstanceId),
+    /// That of the instance whose ENI holds the address that the request comes from.
+    Peer,
+}
+
+impl Sim {
+    /// Starts the clock. The world's epoch, when not set, is now.
+    #[must_use]
+    pub fn new(mut world: World) -> Sim {
+        let since_1970 = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let unix_millis = u64::try_from(since_1970.as_millis()).unwrap_or_default();
+        world.config.epoch_unix_millis.get_or_insert(unix_millis);
+        Sim {
+            inner: Arc::new(Inner {
+                began: Instant::now(),
+                world: Mutex::new(world),
+                changes: watch::Sender::new(0),
+                reschedule: Notify::new(),
+                timer: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The time since [`Sim::new`].
+    #[must_use]
+    pub fn now(&self) -> SimTime {
+        SimTime::ZERO.plus(self.inner.began.elapsed())
+    }
+
+    /// Looks at the world, or changes it from outside. Counts as a change either way. `f` must be short: all
+    /// requests wait for it.
+    pub fn with_world<R>(&self, f: impl FnOnce(&mut World, SimTime) -> R) -> R {
+        let result = {
+            let (mut world, now) = self.inner.advanced(self.now());
+            f(&mut world, now)
+        };
+        self.inner.announce();
+        result
+    }
+
+    /// Answers one request, as the server does.
+    #[must_use]
+    pub fn call(&self, request: &Request) -> Response {
+        self.inner
+            .watched(self.now(), |world, now| call(world, now, request))
+    }
+
+    /// Answers one metadata request, as the server does.
+    #[must_use]
+    pub fn imds(&self, instance: &InstanceId, request: &imds::ImdsRequest) -> imds::ImdsReply {
+        self.inner.watched(self.now(), |world, now| {
+            imds::answer(world, now, instance, request)
+        })
+    }
+
+    /// What the network must look like now.
+    #[must_use]
+    pub fn fabric(&self) -> Fabric {
+        self.inner.watched(self.now(), |world, _| world.fabric())
+    }
+
+    /// A counter that grows after each change, also when one falls due with time (attaching to attached). Must be
+    /// called within a tokio runtime, which then keeps the time.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.keep_time();
+        self.inner.changes.subscribe()
+    }
+
+    /// The requests so far, the oldest first, as far as the log reaches.
+    #[must_use]
+    pub fn calls(&self) -> Vec<CallRecord> {
+        self.inner.lock().log.records().cloned().collect()
+    }
+
+    /// From now on something goes wrong.
+    pub fn inject(&self, fault: Fault) {
+        self.with_world(|world, _| world.faults.add(fault));
+    }
+
+    /// Serves EC2 until `shutdown`. The listener may live in another network namespace.
+    ///
+    /// # Errors
+    /// When the listener can't be used; never for what a client does.
+    pub async fn serve_ec2(
+        &self,
+        listener: std::net::TcpListener,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        self.keep_time();
+        server::serve(listener, shutdown, server::Ec2(self.clone())).await
+    }
+
+    /// Serves IMDS until `shutdown`. The listener may live in another network namespace.
+    ///
+    /// # Errors
+    /// When the listener can't be used; never for what a client does.
+    pub async fn serve_imds(
+        &self,
+        listener: std::net::TcpListener,
+        whose: ImdsFor,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        self.keep_time();
+        server::serve(
+            listener,
+            shutdown,
+            server::Imds {
+                sim: self.clone(),
+                whose,
+            },
+        )
+        .await
+    }
+
+    /// Sees to it that changes which fall due with time are announced, with no request to notice them.
+    fn keep_time(&self) {
+        let mut timer = self
+            .inner
+            .timer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The runtime of an earlier timer may be gone.
+        if timer.as_ref().is_none_or(JoinHandle::is_finished) {
+            *timer = Some(tokio::spawn(keep_time(Arc::downgrade(&self.inner))));
+        }
+    }
+}
+
+impl fmt::Debug for Sim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("now", &self.now())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, World> {
+        // A test that panicked while holding the world has already said what is wrong.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The world as of `now`. Time that waited for the lock may have been overtaken: it never goes back.
+    fn advanced(&self, now: SimTime) -> (MutexGuard<'_, World>, SimTime) {
+        let mut world = self.lock();
+        let now = world.advance(now);
+        (world, now)
+    }
+
+    /// Runs `f`, and announces a change if there was one.
+    fn watched<R>(&self, now: SimTime, f: impl FnOnce(&mut World, SimTime) -> R) -> R {
+        let (result, changed) = {
+            let mut world = self.lock();
+            let before = world.revision();
+            let now = world.advance(now);
+            let result = f(&mut world, now);
+            (result, world.revision() != before)
+        };
+        if changed {
+            self.announce();
+        }
+        result
+    }
+
+    fn announce(&self) {
+        self.changes.send_modify(|count| *count += 1);
+        self.reschedule.notify_one();
+    }
+}
+
+/// Applies transitions when they fall due, for as long as anyone has the simulation.
+async fn keep_time(inner: std::sync::Weak<Inner>) {
+    /// How long to sleep with nothing due; only bounds how late the end of the simulation is noticed.
+    const IDLE: Duration = Duration::from_secs(1);
+    loop {
+        let Some(sim) = inner.upgrade() else { return };
+        let now = SimTime::ZERO.plus(sim.began.elapsed());
+        let wait = {
+            let due = sim.watched(now, |world, _| world.next_due());
+            due.map_or(IDLE, |due| due.since(now))
+                .clamp(Duration::from_millis(1), IDLE)
+        };
+        // Woken by a change or by time; which of them does not matter, so losing one is harmless.
+        drop(tokio::time::timeout(wait, sim.reschedule.notified()).await);
+    }
+}

@@ -1,0 +1,500 @@
+//! Everything that the simulated EC2 knows.
+//!
+//! The rules of EC2 are kept here and in [`crate::actions`]; nothing else changes a world. Time is told: states
+//! that EC2 reaches later (attaching to attached) are queued and applied by [`World::advance`].
+
+mod build;
+mod change;
+mod invariants;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+pub use self::build::LaunchSpec;
+use crate::faults::Faults;
+use crate::history::History;
+use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::instance_types::InstanceType;
+use crate::log::CallLog;
+use crate::security::Rule;
+use crate::subnet::{AddressPool, Order};
+use crate::time::SimTime;
+
+/// How a world behaves, where EC2 leaves a choice or makes one wait.
+#[derive(Clone, Debug)]
+pub struct WorldConfig {
+    /// The Region's name; zones are this and a letter.
+    pub region: String,
+    /// The account that owns everything.
+    pub account: String,
+    /// Ids, MAC addresses and random choices follow from it.
+    pub seed: u64,
+    /// How long states take.
+    pub latencies: Latencies,
+    /// How far DescribeNetworkInterfaces and DescribeInstances lag behind what was written.
+    pub describe_lag: Duration,
+    /// How far IMDS lags behind what was written.
+    pub imds_lag: Duration,
+    /// How long after EC2 began to attach an ENI its link appears in the guest. EC2 itself does not use this: the
+    /// lab does.
+    pub link_lag: Duration,
+    /// Which free address or prefix of a subnet is given out first.
+    pub order: Order,
+    /// Whether a request for more than a subnet has is refused with `InvalidParameterValue` instead of
+    /// `InsufficientFreeAddressesInSubnet` or `InsufficientCidrBlocks`. EC2 does both.
+    pub vague_subnet_errors: bool,
+    /// Milliseconds between 1970 and [`SimTime::ZERO`]. `None`: 2026-01-01, or for a [`crate::Sim`] when it began.
+    pub epoch_unix_millis: Option<u64>,
+    /// How many requests the log keeps; the counts go on.
+    pub log_capacity: usize,
+}
+
+impl Default for WorldConfig {
+    fn default() -> WorldConfig {
+        WorldConfig {
+            region: "us-east-1".to_owned(),
+            account: "111122223333".to_owned(),
+            seed: 1,
+            latencies: Latencies::default(),
+            describe_lag: Duration::ZERO,
+            imds_lag: Duration::from_secs(1),
+            link_lag: Duration::from_millis(500),
+            order: Order::Random,
+            vague_subnet_errors: false,
+            epoch_unix_millis: None,
+            log_capacity: 100_000,
+        }
+    }
+}
+
+/// How long EC2 takes from asked to done. The defaults are shorter than EC2's usual, so that people need not wait,
+/// but never zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latencies {
+    /// An ENI from `pending` to `available`.
+    pub create: Duration,
+    /// An attachment from `attaching` to `attached`.
+    pub attach: Duration,
+    /// An attachment from `detaching` to gone.
+    pub detach: Duration,
+    /// An instance from `pending` to `running`. It can be used by the lab at once.
+    pub launch: Duration,
+    /// An instance from `shutting-down` to `terminated`.
+    pub terminate: Duration,
+}
+
+impl Latencies {
+    /// Everything is done when the call returns. Kinder than EC2.
+    pub const NONE: Latencies = Latencies {
+        create: Duration::ZERO,
+        attach: Duration::ZERO,
+        detach: Duration::ZERO,
+        launch: Duration::ZERO,
+        terminate: Duration::ZERO,
+    };
+}
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        Latencies {
+            create: Duration::from_millis(300),
+            attach: Duration::from_millis(1000),
+            detach: Duration::from_millis(1500),
+            launch: Duration::ZERO,
+            terminate: Duration::from_millis(1000),
+        }
+    }
+}
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
+
+/// A VPC.
+#[derive(Clone, Debug)]
+pub struct Vpc {
+    /// `vpc-...`
+    pub id: VpcId,
+    /// The first is the primary.
+    pub cidrs: Vec<Ipv4Net>,
+    /// The group that an ENI gets when none is named.
+    pub default_group: GroupId,
+    /// Tags.
+    pub tags: Tags,
+}
+
+/// A subnet.
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    /// `subnet-...`
+    pub id: SubnetId,
+    /// The VPC it is part of.
+    pub vpc: VpcId,
+    /// Its availability zone.
+    pub az: String,
+    /// Its addresses, and which are taken.
+    pub pool: AddressPool,
+    /// Tags.
+    pub tags: Tags,
+}
+
+/// A security group.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// `sg-...`
+    pub id: GroupId,
+    /// Its name, unique in the VPC.
+    pub name: String,
+    /// The VPC it belongs to.
+    pub vpc: VpcId,
+    /// What may come in.
+    pub ingress: Vec<Rule>,
+    /// What may go out.
+    pub egress: Vec<Rule>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+/// An instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// `i-...`
+    pub id: InstanceId,
+    /// Its type, with the limits that follow from it.
+    pub kind: &'static InstanceType,
+    /// Where its primary ENI is.
+    pub subnet: SubnetId,
+    /// Its availability zone.
+    pub az: String,
+    /// Its state.
+    pub state: InstanceState,
+    /// When it was launched.
+    pub launched_at: SimTime,
+    /// The IAM role whose credentials its IMDS gives out.
+    pub role: Option<String>,
+    /// The access key in those credentials: a request signed with it comes from this instance.
+    pub access_key: String,
+    /// What is attached to it, in any state of attachment.
+    pub enis: BTreeSet<EniId>,
+    /// How its metadata service answers.
+    pub imds: ImdsOptions,
+    /// Tags.
+    pub tags: Tags,
+}
+
+/// An instance's metadata options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImdsOptions {
+    /// `HttpEndpoint`: disabled answers 403.
+    pub enabled: bool,
+    /// `HttpTokens: optional`: requests without a token are answered.
+    pub v1_allowed: bool,
+}
+
+impl Default for ImdsOptions {
+    fn default() -> ImdsOptions {
+        ImdsOptions {
+            enabled: true,
+            v1_allowed: false,
+        }
+    }
+}
+
+/// Where an instance is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Launched, not there yet.
+    Pending,
+    /// There.
+    Running,
+    /// Going.
+    ShuttingDown,
+    /// Gone; Describe shows it still.
+    Terminated,
+}
+
+impl InstanceState {
+    /// EC2's code and name.
+    #[must_use]
+    pub fn code_and_name(self) -> (u8, &'static str) {
+        match self {
+            InstanceState::Pending => (0, "pending"),
+            InstanceState::Running => (16, "running"),
+            InstanceState::ShuttingDown => (32, "shutting-down"),
+            InstanceState::Terminated => (48, "terminated"),
+        }
+    }
+}
+
+/// An ENI.
+#[derive(Clone, Debug)]
+pub struct Eni {
+    /// `eni-...`
+    pub id: EniId,
+    /// The subnet it is in, and with that the zone.
+    pub subnet: SubnetId,
+    /// The VPC it is in.
+    pub vpc: VpcId,
+    /// Its availability zone.
+    pub az: String,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// What its maker wrote.
+    pub description: String,
+    /// Whether EC2 is still making it.
+    pub pending: bool,
+    /// The address that can't be taken away.
+    pub primary: Ipv4Addr,
+    /// Other single addresses, in the order they came.
+    pub secondary: Vec<Ipv4Addr>,
+    /// Delegated /28s, in the order they came.
+    pub prefixes: Vec<Ipv4Net>,
+    /// Its security groups; at least one.
+    pub groups: Vec<GroupId>,
+    /// What it is attached to.
+    pub attachment: Option<Attachment>,
+    /// Whether what it sends and gets must be from and to an address of its own.
+    pub source_dest_check: bool,
+    /// The public address that maps to the primary one.
+    pub public_address: Option<Ipv4Addr>,
+    /// Tags.
+    pub tags: Tags,
+}
+
+impl Eni {
+    /// All single addresses, the primary first.
+    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
+        std::iter::once(self.primary).chain(self.secondary.iter().copied())
+    }
+
+    /// How many of the type's IPv4 slots it takes: one for each address and one for each prefix.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        1 + self.secondary.len() + self.prefixes.len()
+    }
+
+    /// EC2's `status`.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match &self.attachment {
+            Some(_) => "in-use",
+            None if self.pending => "pending",
+            None => "available",
+        }
+    }
+
+    /// The MAC address as EC2 and IMDS write it.
+    #[must_use]
+    pub fn mac_text(&self) -> String {
+        let [a, b, c, d, e, f] = self.mac;
+        format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+
+    /// The name that the VPC's DNS has for an address.
+    #[must_use]
+    pub fn dns_name(address: Ipv4Addr, region: &str) -> String {
+        let [a, b, c, d] = address.octets();
+        if region == "us-east-1" {
+            format!("ip-{a}-{b}-{c}-{d}.ec2.internal")
+        } else {
+            format!("ip-{a}-{b}-{c}-{d}.{region}.compute.internal")
+        }
+    }
+}
+
+/// An ENI on an instance.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// `eni-attach-...`
+    pub id: AttachmentId,
+    /// The instance.
+    pub instance: InstanceId,
+    /// Unique on its network card.
+    pub device_index: u32,
+    /// The network card.
+    pub card: u32,
+    /// How far it is.
+    pub status: AttachmentStatus,
+    /// When attaching began.
+    pub since: SimTime,
+    /// Whether the ENI goes with the instance.
+    pub delete_on_termination: bool,
+}
+
+/// How far an attachment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachmentStatus {
+    /// Asked for.
+    Attaching,
+    /// There.
+    Attached,
+    /// Asked to go.
+    Detaching,
+}
+
+impl AttachmentStatus {
+    /// EC2's name for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttachmentStatus::Attaching => "attaching",
+            AttachmentStatus::Attached => "attached",
+            AttachmentStatus::Detaching => "detaching",
+        }
+    }
+}
+
+/// A state that EC2 will reach later.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Transition {
+    Available(EniId),
+    Attached(EniId, AttachmentId),
+    Detached(EniId, AttachmentId),
+    Running(InstanceId),
+    Terminated(InstanceId),
+}
+
+/// What a client token stands for.
+#[derive(Clone, Debug)]
+pub(crate) struct Remembered {
+    pub(crate) fingerprint: String,
+    pub(crate) eni: EniId,
+}
+
+/// Everything that the simulated EC2 knows.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// How it behaves; may be changed at any time.
+    pub config: WorldConfig,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What was asked.
+    pub log: CallLog,
+    pub(crate) dice: Dice,
+    pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
+    pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) enis: BTreeMap<EniId, History<Eni>>,
+    pub(crate) client_tokens: BTreeMap<String, Remembered>,
+    due: BTreeSet<(SimTime, u64, Transition)>,
+    sequence: u64,
+    now: SimTime,
+    revision: u64,
+}
+
+impl World {
+    /// An empty world: no VPC, no instance.
+    #[must_use]
+    pub fn new(config: WorldConfig) -> World {
+        World {
+            dice: Dice::new(config.seed),
+            faults: Faults::default(),
+            log: CallLog::new(config.log_capacity),
+            config,
+            vpcs: BTreeMap::new(),
+            subnets: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            enis: BTreeMap::new(),
+            client_tokens: BTreeMap::new(),
+            due: BTreeSet::new(),
+            sequence: 0,
+            now: SimTime::ZERO,
+            revision: 0,
+        }
+    }
+
+    /// By id.
+    #[must_use]
+    pub fn vpc(&self, id: &VpcId) -> Option<&Vpc> {
+        self.vpcs.get(id)
+    }
+
+    /// By id.
+    #[must_use]
+    pub fn subnet(&self, id: &SubnetId) -> Option<&Subnet> {
+        self.subnets.get(id)
+    }
+
+    /// By id.
+    #[must_use]
+    pub fn group(&self, id: &GroupId) -> Option<&Group> {
+        self.groups.get(id)
+    }
+
+    /// By id.
+    #[must_use]
+    pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.instances.get(id)
+    }
+
+    /// All of them, by id; with the terminated.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
+    }
+
+    /// By id, as written: no lag.
+    #[must_use]
+    pub fn eni(&self, id: &EniId) -> Option<&Eni> {
+        self.enis.get(id).and_then(History::current)
+    }
+
+    /// All of them, by id, as written.
+    pub fn enis(&self) -> impl Iterator<Item = &Eni> {
+        self.enis.values().filter_map(History::current)
+    }
+
+    /// All of them, by id, as they were at `then` (or as far back as the lags need).
+    pub fn enis_at(&self, then: SimTime) -> impl Iterator<Item = &Eni> {
+        self.enis
+            .values()
+            .filter_map(move |history| history.at(then))
+    }
+
+    /// What is attached to an instance, in any state of attachment, as written.
+    pub fn enis_of(&self, instance: &InstanceId) -> impl Iterator<Item = &Eni> {
+        self.instances
+            .get(instance)
+            .into_iter()
+            .flat_map(|instance| &instance.enis)
+            .filter_map(|id| self.eni(id))
+    }
+
+    /// The ENI with device index 0 on card 0.
+    #[must_use]
+    pub fn primary_eni(&self, instance: &InstanceId) -> Option<&Eni> {
+        self.enis_of(instance).find(|eni| {
+            eni.attachment
+                .as_ref()
+                .is_some_and(|a| a.device_index == 0 && a.card == 0)
+        })
+    }
+
+    /// The instance whose ENI holds an address, alone or in a prefix, in any VPC.
+    #[must_use]
+    pub fn instance_holding(&self, address: Ipv4Addr) -> Option<&InstanceId> {
+        self.enis()
+            .find(|eni| {
+                eni.addresses().any(|held| held == address)
+                    || eni.prefixes.iter().any(|prefix| prefix.contains(&address))
+            })
+            .and_then(|eni| eni.attachment.as_ref())
+            .map(|attachment| &attachment.instance)
+    }
+
+    /// Milliseconds between 1970 and `at`.
+    #[must_use]
+    pub fn unix_millis(&self, at: SimTime) -> u64 {
+        const START_OF_2026: u64 = 1_767_225_600_000;
+        self.config.epoch_unix_millis.unwrap_or(START_OF_2026) + at.as_millis()
+    }
+
+    /// A number that grows with every change.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+}
