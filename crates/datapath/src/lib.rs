@@ -9,9 +9,14 @@
 
 pub mod host;
 pub mod layout;
+mod netlink;
 pub mod netns;
 pub mod pod;
+mod rtnl;
+mod sysctl;
 
 pub use host::{EniAddresses, EniPlan, Host, HostError, NodePlan};
 pub use layout::Mac;
+pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};
+pub use sysctl::SysctlError;

@@ -1,9 +1,23 @@
 //! One pod's link: made in one go, gone with one link.
 
+use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
 
-use crate::layout::Mac;
+use ipnet::Ipv4Net;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressFlags;
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+};
+use rustix::io::Errno;
+
+use crate::layout::{self, LINK_GROUP, Mac, POD_GATEWAY, PODS_TABLE};
+use crate::netlink::KernelError;
 use crate::netns::NetNs;
+use crate::rtnl::{self, Route, Rtnl, Step, Way};
+use crate::sysctl::{self, IfAbsent, SysctlError};
 
 /// The link to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,16 +58,74 @@ pub enum PodError {
     /// No address was given.
     #[error("the pod has no address: at least one is needed")]
     NoAddress,
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A setting could not be written.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The pod's network namespace could not be entered.
+    #[error("the pod's network namespace could not be entered: it needs CAP_SYS_ADMIN")]
+    Enter(#[source] io::Error),
+    /// A step failed, and then the deletion of the link: it is left behind.
+    #[error(
+        "{failure}; and host link {host_veth} is left behind ({roll_back}): delete the sandbox"
+    )]
+    RollBack {
+        /// The host's end of the link that is left.
+        host_veth: String,
+        /// Why wiring failed.
+        failure: Box<PodError>,
+        /// Why the link could not be deleted.
+        #[source]
+        roll_back: KernelError,
+    },
 }
 
 /// Wires a pod: a veth whose pod end is born in `netns`, the pod's addresses, routes and neighbour in it,
-/// and a route and a neighbour for each address on the host. On failure nothing is left.
+/// and a route and a neighbour for each address on the host. On failure nothing is left. Dropped half-way it
+/// leaves its link, which [`disconnect`] deletes.
 ///
 /// # Errors
 /// When the interface exists already, or the kernel refuses a step: the error says which.
 pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodError> {
-    let _ = (netns, link);
-    todo!()
+    if link.addresses.is_empty() {
+        return Err(PodError::NoAddress);
+    }
+    let host = rtnl::open()?;
+    let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
+    let host_veth = layout::host_veth_name(&link.container_id, &link.ifname);
+    let wiring = PodWiring {
+        host_veth,
+        host_mac,
+        pod_mac,
+    };
+
+    let created = match create(&host, netns, link, &wiring).await {
+        Err(error) if error.errno() == Some(Errno::EXIST) => {
+            // Either end's name is taken. The host's is ours, so an end that is not in this namespace is
+            // what a sandbox of the same id left, and goes.
+            if exists_in(netns, &link.ifname).await? {
+                return Err(PodError::InterfaceExists(link.ifname.clone()));
+            }
+            delete(&host, &wiring.host_veth).await?;
+            create(&host, netns, link, &wiring).await
+        }
+        created => created,
+    };
+    created?;
+
+    match wire(&host, netns, link, &wiring).await {
+        Ok(()) => Ok(wiring),
+        Err(failure) => match delete(&host, &wiring.host_veth).await {
+            Ok(_) => Err(failure),
+            Err(roll_back) => Err(PodError::RollBack {
+                host_veth: wiring.host_veth,
+                failure: Box::new(failure),
+                roll_back,
+            }),
+        },
+    }
 }
 
 /// Unwires a pod by deleting the host's end of its link; routes and neighbours go with it. Needs no network
@@ -62,6 +134,163 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
 /// # Errors
 /// When the kernel refuses.
 pub async fn disconnect(container_id: &str, ifname: &str) -> Result<bool, PodError> {
-    let _ = (container_id, ifname);
-    todo!()
+    let host = rtnl::open()?;
+    Ok(delete(&host, &layout::host_veth_name(container_id, ifname)).await?)
+}
+
+/// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
+/// afterwards costs two orders of magnitude more.
+async fn create(
+    host: &Rtnl,
+    netns: &NetNs,
+    link: &PodLink,
+    wiring: &PodWiring,
+) -> Result<(), KernelError> {
+    let mut peer = rtnl::named(&link.ifname);
+    peer.attributes.extend([
+        LinkAttribute::Address(wiring.pod_mac.0.to_vec()),
+        LinkAttribute::Mtu(link.mtu),
+        LinkAttribute::NetNsFd(netns.fd().as_raw_fd()),
+    ]);
+    let mut veth = rtnl::named(&wiring.host_veth);
+    veth.attributes.extend([
+        LinkAttribute::Address(wiring.host_mac.0.to_vec()),
+        LinkAttribute::Mtu(link.mtu),
+        LinkAttribute::Group(LINK_GROUP),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ]);
+    let what = format!(
+        "make the link {} with its other end {} (MTU {}) in {}",
+        wiring.host_veth,
+        link.ifname,
+        link.mtu,
+        netns.path().display()
+    );
+    let message = RouteNetlinkMessage::NewLink(veth);
+    host.run(vec![Step::new(what, message, NLM_F_CREATE | NLM_F_EXCL)])
+        .await?;
+    Ok(())
+}
+
+/// Brings both ends up and tells each side how to reach the other.
+async fn wire(
+    host: &Rtnl,
+    netns: &NetNs,
+    link: &PodLink,
+    wiring: &PodWiring,
+) -> Result<(), PodError> {
+    // A pod must not be able to configure its node by router advertisements, nor the node the pod.
+    sysctl::set(&accept_ra(&wiring.host_veth), "0", IfAbsent::Skip)?;
+    let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
+
+    let pod = netns
+        .inside(|| {
+            sysctl::set(&accept_ra(&link.ifname), "0", IfAbsent::Skip)?;
+            Ok::<_, PodError>(rtnl::open()?)
+        })
+        .map_err(PodError::Enter)??;
+    let pod_index = raise(&pod, &link.ifname, None).await?;
+
+    // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
+    let gateway = Way::Via {
+        gateway: POD_GATEWAY,
+        index: pod_index,
+    };
+    let mut steps = Vec::new();
+    for address in &link.addresses {
+        steps.push(rtnl::add_address(
+            pod_index,
+            (*address).into(),
+            AddressFlags::empty(),
+        ));
+    }
+    let main = layout::eni_table(0);
+    steps.push(to(POD_GATEWAY.into(), main, Way::Link { index: pod_index }).add());
+    steps.push(to(Ipv4Net::default(), main, gateway).add());
+    steps.push(rtnl::permanent_neighbour(
+        pod_index,
+        POD_GATEWAY,
+        wiring.host_mac,
+    ));
+    pod.run(steps).await?;
+
+    // Last: from here on the node sends the pod its packets.
+    let mut steps = Vec::new();
+    for address in &link.addresses {
+        let way = Way::Link { index: host_index };
+        steps.push(rtnl::permanent_neighbour(
+            host_index,
+            *address,
+            wiring.pod_mac,
+        ));
+        steps.push(to((*address).into(), PODS_TABLE, way).put());
+    }
+    host.run(steps).await?;
+    Ok(())
+}
+
+fn to(destination: Ipv4Net, table: u32, way: Way) -> Route {
+    Route {
+        destination,
+        table,
+        way,
+    }
+}
+
+fn accept_ra(link: &str) -> String {
+    format!("ipv6/conf/{link}/accept_ra")
+}
+
+/// Brings a new link up, and returns its index.
+async fn raise(side: &Rtnl, name: &str, alias: Option<&str>) -> Result<u32, KernelError> {
+    let mut prepared = rtnl::named(name);
+    prepared.attributes.push(rtnl::no_link_local());
+    if let Some(alias) = alias {
+        prepared
+            .attributes
+            .push(LinkAttribute::IfAlias(cut(alias).to_owned()));
+    }
+    let found = side
+        .run(vec![
+            rtnl::set_link(format!("prepare link {name}"), prepared),
+            rtnl::set_link(format!("bring up link {name}"), rtnl::up(rtnl::named(name))),
+            rtnl::get_link(format!("find link {name}"), rtnl::named(name)),
+        ])
+        .await?;
+    rtnl::index_of(&found).ok_or_else(|| KernelError::Refused {
+        what: format!("find link {name}"),
+        errno: Errno::NODEV,
+        text: String::new(),
+    })
+}
+
+/// At most the 255 bytes that the kernel takes for an alias (IFALIASZ), and whole characters.
+fn cut(alias: &str) -> &str {
+    alias.get(..alias.floor_char_boundary(255)).unwrap_or(alias)
+}
+
+async fn exists_in(netns: &NetNs, ifname: &str) -> Result<bool, PodError> {
+    let pod = netns.inside(rtnl::open).map_err(PodError::Enter)??;
+    let found = rtnl::get_link(format!("find link {ifname}"), rtnl::named(ifname));
+    match pod.run(vec![found]).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes a link by name; false if there is none.
+async fn delete(host: &Rtnl, name: &str) -> Result<bool, KernelError> {
+    let link: LinkMessage = rtnl::named(name);
+    match host
+        .run(vec![rtnl::delete_link(format!("delete link {name}"), link)])
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -1,0 +1,304 @@
+//! The messages to the kernel's routing side that Weir sends, and no others.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
+use rustix::io::Errno;
+
+use crate::layout::{Mac, ROUTE_PROTOCOL};
+use crate::netlink::{KernelError, Netlink};
+
+pub(crate) type Rtnl = Netlink<RouteNetlinkMessage>;
+pub(crate) type Step = crate::netlink::Step<RouteNetlinkMessage>;
+
+/// Opens a socket to the routing side, in the network namespace of this thread.
+pub(crate) fn open() -> Result<Rtnl, KernelError> {
+    Netlink::open(NETLINK_ROUTE)
+}
+
+/// A link by name.
+pub(crate) fn named(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
+}
+
+/// A link by index.
+pub(crate) fn indexed(index: u32) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link
+}
+
+/// Marks the link to be brought up.
+pub(crate) fn up(mut link: LinkMessage) -> LinkMessage {
+    link.header.flags |= LinkFlags::Up;
+    link.header.change_mask |= LinkFlags::Up;
+    link
+}
+
+/// No IPv6 link-local address, which duplicate address detection would delay and nothing here uses. The
+/// kernel takes this for links that exist, not in the message that makes one (EAFNOSUPPORT).
+pub(crate) fn no_link_local() -> LinkAttribute {
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
+}
+
+pub(crate) fn set_link(what: impl Into<String>, link: LinkMessage) -> Step {
+    Step::new(what, RouteNetlinkMessage::SetLink(link), 0)
+}
+
+pub(crate) fn get_link(what: impl Into<String>, link: LinkMessage) -> Step {
+    Step::new(what, RouteNetlinkMessage::GetLink(link), 0)
+}
+
+pub(crate) fn delete_link(what: impl Into<String>, link: LinkMessage) -> Step {
+    Step::new(what, RouteNetlinkMessage::DelLink(link), 0)
+}
+
+/// The index of the only link in `replies`.
+pub(crate) fn index_of(replies: &[RouteNetlinkMessage]) -> Option<u32> {
+    replies.iter().find_map(|reply| match reply {
+        RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+        _ => None,
+    })
+}
+
+/// Gives the link an address.
+pub(crate) fn add_address(index: u32, address: Ipv4Net, flags: AddressFlags) -> Step {
+    let what = format!("add address {address}");
+    let mut message = self::address(index, address);
+    message.attributes.push(AddressAttribute::Flags(flags));
+    Step::new(
+        what,
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    )
+}
+
+/// Takes an address from the link, if it has it.
+pub(crate) fn delete_address(index: u32, address: Ipv4Net) -> Step {
+    let what = format!("delete address {address}");
+    Step::new(
+        what,
+        RouteNetlinkMessage::DelAddress(self::address(index, address)),
+        0,
+    )
+    .tolerating(Errno::ADDRNOTAVAIL)
+}
+
+fn address(index: u32, address: Ipv4Net) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = address.prefix_len();
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    let ip = IpAddr::V4(address.addr());
+    message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+    message
+}
+
+/// Makes the host at `ip` known on the link for good, so that nobody needs to ask who has it.
+pub(crate) fn permanent_neighbour(index: u32, ip: Ipv4Addr, mac: Mac) -> Step {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)),
+        NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
+    ];
+    let what = format!("add permanent neighbour {ip} at {mac}");
+    Step::new(
+        what,
+        RouteNetlinkMessage::NewNeighbour(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    )
+}
+
+/// An IPv4 route of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route {
+    pub(crate) destination: Ipv4Net,
+    pub(crate) table: u32,
+    pub(crate) way: Way,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    /// Right behind the link.
+    Link { index: u32 },
+    /// By a router on the link, which need not be in a connected subnet.
+    Via { gateway: Ipv4Addr, index: u32 },
+    /// Nowhere, at this metric.
+    Unreachable { metric: u32 },
+}
+
+impl Route {
+    /// Adds the route or replaces the one to the same destination at the same metric. The kernel does
+    /// nothing at all if the very same is there (fib_table_insert).
+    pub(crate) fn put(self) -> Step {
+        let what = format!("put {}", self.describe());
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        Step::new(what, RouteNetlinkMessage::NewRoute(self.message()), flags)
+    }
+
+    /// Adds the route; refused if there is one to the same destination at the same metric.
+    pub(crate) fn add(self) -> Step {
+        let what = format!("add {}", self.describe());
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        Step::new(what, RouteNetlinkMessage::NewRoute(self.message()), flags)
+    }
+
+    /// Deletes the route, if it is there.
+    pub(crate) fn delete(self) -> Step {
+        let what = format!("delete {}", self.describe());
+        Step::new(what, RouteNetlinkMessage::DelRoute(self.message()), 0).tolerating(Errno::SRCH)
+    }
+
+    fn describe(self) -> String {
+        let Self {
+            destination,
+            table,
+            way,
+        } = self;
+        match way {
+            Way::Link { .. } => format!("link route {destination} in table {table}"),
+            Way::Via { gateway, .. } => {
+                format!("route {destination} via {gateway} in table {table}")
+            }
+            Way::Unreachable { .. } => format!("unreachable {destination} in table {table}"),
+        }
+    }
+
+    fn message(self) -> RouteMessage {
+        let mut route = empty_route(self.table);
+        route.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+        route.header.kind = RouteType::Unicast;
+        route.header.destination_prefix_length = self.destination.prefix_len();
+        if self.destination.prefix_len() > 0 {
+            let destination = RouteAddress::Inet(self.destination.network());
+            route
+                .attributes
+                .push(RouteAttribute::Destination(destination));
+        }
+        match self.way {
+            Way::Link { index } => {
+                route.header.scope = RouteScope::Link;
+                route.attributes.push(RouteAttribute::Oif(index));
+            }
+            Way::Via { gateway, index } => {
+                route.header.flags = RouteFlags::Onlink;
+                route
+                    .attributes
+                    .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+                route.attributes.push(RouteAttribute::Oif(index));
+            }
+            Way::Unreachable { metric } => {
+                route.header.kind = RouteType::Unreachable;
+                route.attributes.push(RouteAttribute::Priority(metric));
+            }
+        }
+        route
+    }
+}
+
+/// The filter of a dump of one table's routes.
+pub(crate) fn routes_in(table: u32) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetRoute(empty_route(table))
+}
+
+fn empty_route(table: u32) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header.address_family = AddressFamily::Inet;
+    // Tables over 255 have room only in the attribute.
+    route.header.table = u8::try_from(table).unwrap_or(0);
+    route.attributes.push(RouteAttribute::Table(table));
+    route
+}
+
+/// Deletes the route that the kernel made in the main table with an address on the link, if it is there.
+pub(crate) fn delete_connected_route(index: u32, subnet: Ipv4Net) -> Step {
+    let mut route = empty_route(crate::layout::eni_table(0));
+    route.header.destination_prefix_length = subnet.prefix_len();
+    route.header.protocol = RouteProtocol::Kernel;
+    route.header.scope = RouteScope::Link;
+    route.header.kind = RouteType::Unicast;
+    let destination = RouteAddress::Inet(subnet.network());
+    route
+        .attributes
+        .push(RouteAttribute::Destination(destination));
+    route.attributes.push(RouteAttribute::Oif(index));
+    let what = format!("delete the connected route {subnet} from the main table");
+    Step::new(what, RouteNetlinkMessage::DelRoute(route), 0).tolerating(Errno::SRCH)
+}
+
+/// An IPv4 rule of ours.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rule {
+    pub(crate) priority: u32,
+    pub(crate) selector: Selector,
+    pub(crate) table: u32,
+}
+
+/// What a rule applies to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selector {
+    All,
+    Mark { mark: u32, mask: u32 },
+    From(Ipv4Addr),
+}
+
+impl Rule {
+    /// Adds the rule, unless it is there, whoever made it: the kernel compares all but the protocol
+    /// (rule_exists).
+    pub(crate) fn ensure(self) -> Step {
+        let mut rule = RuleMessage::default();
+        rule.header.family = AddressFamily::Inet;
+        rule.header.action = RuleAction::ToTable;
+        rule.header.table = u8::try_from(self.table).unwrap_or(0);
+        rule.attributes = vec![
+            RuleAttribute::Priority(self.priority),
+            RuleAttribute::Table(self.table),
+            RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL)),
+        ];
+        let selector = match self.selector {
+            Selector::All => "from all".to_owned(),
+            Selector::Mark { mark, mask } => {
+                rule.attributes.push(RuleAttribute::FwMark(mark));
+                rule.attributes.push(RuleAttribute::FwMask(mask));
+                format!("fwmark {mark:#x}/{mask:#x}")
+            }
+            Selector::From(source) => {
+                rule.header.src_len = 32;
+                rule.attributes
+                    .push(RuleAttribute::Source(IpAddr::V4(source)));
+                format!("from {source}")
+            }
+        };
+        let what = format!(
+            "add rule {}: {selector} lookup {}",
+            self.priority, self.table
+        );
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        Step::new(what, RouteNetlinkMessage::NewRule(rule), flags).tolerating(Errno::EXIST)
+    }
+}
