@@ -1,0 +1,266 @@
+//! `ipamd install`, and the conflist: what a node needs before a runtime can call the plugin.
+//!
+//! The image has no shell, so an init container runs `ipamd install` to put the plugin on the node. The conflist
+//! is another matter: a runtime that finds it takes the node for ready, so ipamd writes it itself, and only once
+//! it serves (`--conflist-dir`, [`write_conflist`]). Both are put in place by rename, so that a runtime never
+//! starts half a plugin nor reads half a conflist.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Where the image keeps the plugin.
+const PLUGIN_IN_IMAGE: &str = "/opt/weir/weir-cni";
+
+/// aws-node's file name, so that whichever of the two wrote last is the one that the runtime uses.
+const CONFLIST: &str = "10-aws.conflist";
+
+/// Put the CNI plugin on the node, for an init container.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example, with the node's folders mounted under /host:\n  \
+    ipamd install --bin-dir /host/opt/cni/bin"
+)]
+pub(crate) struct Args {
+    /// The plugin to install
+    #[arg(long, value_name = "FILE", default_value = PLUGIN_IN_IMAGE)]
+    plugin: PathBuf,
+    /// The folder from which the container runtime starts plugins
+    #[arg(long, value_name = "DIR", default_value = "/host/opt/cni/bin")]
+    bin_dir: PathBuf,
+    /// Write the conflist here too, at once. Where ipamd runs as a DaemonSet, leave this out and give ipamd
+    /// --conflist-dir: a node with a conflist counts as ready
+    #[arg(long, value_name = "DIR")]
+    conf_dir: Option<PathBuf>,
+}
+
+/// Why the plugin or the conflist could not be put in place.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    /// The plugin can't be read.
+    #[error("reading the plugin {path}: {source}; --plugin says where it is")]
+    Source {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// The kernel's words.
+        source: io::Error,
+    },
+    /// A file can't be written.
+    #[error(
+        "writing {path}: {source}; the folder must exist, be mounted writable, and belong to root"
+    )]
+    Write {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The kernel's words.
+        source: io::Error,
+    },
+}
+
+/// Carries out `ipamd install`.
+///
+/// # Errors
+/// When the plugin can't be read, or a file can't be written; what was there before stands.
+pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
+    let plugin = fs::read(&args.plugin).map_err(|source| InstallError::Source {
+        path: args.plugin.clone(),
+        source,
+    })?;
+    put(&args.bin_dir, "weir-cni", 0o755, &plugin)?;
+    if let Some(conf_dir) = &args.conf_dir {
+        write_conflist(conf_dir, &args.bin_dir)?;
+    }
+    Ok(())
+}
+
+/// Writes the conflist into `conf_dir`, and answers its path. To be called when ipamd serves. Safe to repeat.
+///
+/// `bin_dir` is where the runtime's plugins are, as seen from here: `portmap`, which is not ours, is chained only
+/// if it is there, because a conflist that names a missing plugin fails every ADD.
+///
+/// # Errors
+/// When the file can't be written; what was there before stands.
+pub(crate) fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallError> {
+    let has_portmap = bin_dir.join("portmap").is_file();
+    put(conf_dir, CONFLIST, 0o644, conflist(has_portmap).as_bytes())
+}
+
+/// The conflist. Its name is aws-node's, so that a DEL of a pod that aws-node made brings its previous result; its
+/// version is 1.0.0, because containerd 1.x fails every ADD with 1.1.0.
+fn conflist(has_portmap: bool) -> String {
+    let portmap = if has_portmap {
+        r#",
+    {
+      "type": "portmap",
+      "capabilities": { "portMappings": true },
+      "snat": true
+    }"#
+    } else {
+        ""
+    };
+    format!(
+        r#"{{
+  "cniVersion": "1.0.0",
+  "name": "aws-cni",
+  "plugins": [
+    {{
+      "type": "weir-cni"
+    }}{portmap}
+  ]
+}}
+"#
+    )
+}
+
+/// Puts a file in place whole: a temporary file beside it, fsync, rename, fsync of the folder. The temporary name
+/// ends in none of `.conf`, `.conflist` and `.json`, which are what runtimes look for.
+fn put(folder: &Path, name: &str, mode: u32, content: &[u8]) -> Result<PathBuf, InstallError> {
+    let path = folder.join(name);
+    let temporary = folder.join(format!(".{name}.weir-new"));
+    let written = (|| {
+        let mut file = File::create(&temporary)?;
+        file.write_all(content)?;
+        // After the content, and whatever the umask says.
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        File::open(folder)?.sync_all()
+    })();
+    match written {
+        Ok(()) => Ok(path),
+        Err(source) => {
+            // Best effort: the error that matters is the one above.
+            drop(fs::remove_file(&temporary));
+            Err(InstallError::Write { path, source })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use tempfile::TempDir;
+
+    struct Node {
+        _folder: TempDir,
+        args: Args,
+        conf_dir: PathBuf,
+    }
+
+    fn node() -> Node {
+        let folder = TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("bin")).unwrap();
+        fs::create_dir(path("net.d")).unwrap();
+        fs::write(path("plugin"), "new").unwrap();
+        Node {
+            args: Args {
+                plugin: path("plugin"),
+                bin_dir: path("bin"),
+                conf_dir: None,
+            },
+            conf_dir: path("net.d"),
+            _folder: folder,
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn types(conflist: &Path) -> Vec<Value> {
+        let conflist: Value = serde_json::from_slice(&fs::read(conflist).unwrap()).unwrap();
+        assert_eq!(conflist["name"], "aws-cni");
+        assert_eq!(conflist["cniVersion"], "1.0.0");
+        let plugins = conflist["plugins"].as_array().unwrap();
+        plugins
+            .iter()
+            .map(|plugin| plugin["type"].clone())
+            .collect()
+    }
+
+    #[test]
+    fn install_puts_an_executable_plugin_and_nothing_else() {
+        let node = node();
+        run(&node.args).unwrap();
+        assert_eq!(names(&node.args.bin_dir), ["weir-cni"]);
+        let installed = node.args.bin_dir.join("weir-cni");
+        assert_eq!(fs::read(&installed).unwrap(), b"new");
+        assert_eq!(
+            fs::metadata(&installed).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
+        assert!(
+            names(&node.conf_dir).is_empty(),
+            "the node would count as ready"
+        );
+    }
+
+    #[test]
+    fn a_plugin_that_is_running_is_replaced_and_not_written_into() {
+        let node = node();
+        let installed = node.args.bin_dir.join("weir-cni");
+        fs::write(&installed, "old").unwrap();
+        let mut running = File::open(&installed).unwrap();
+        run(&node.args).unwrap();
+        assert_eq!(io::read_to_string(&mut running).unwrap(), "old");
+        assert_eq!(fs::read(&installed).unwrap(), b"new");
+    }
+
+    #[test]
+    fn the_conflist_chains_portmap_only_where_it_is_installed() {
+        let node = node();
+        let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+        assert_eq!(types(&written), [json!("weir-cni")]);
+        fs::write(node.args.bin_dir.join("portmap"), "").unwrap();
+        let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+        assert_eq!(types(&written), [json!("weir-cni"), json!("portmap")]);
+        assert_eq!(names(&node.conf_dir), ["10-aws.conflist"]);
+    }
+
+    #[test]
+    fn install_writes_the_conflist_when_it_is_asked_to() {
+        let mut node = node();
+        node.args.conf_dir = Some(node.conf_dir.clone());
+        run(&node.args).unwrap();
+        assert_eq!(
+            types(&node.conf_dir.join("10-aws.conflist")),
+            [json!("weir-cni")]
+        );
+    }
+
+    #[test]
+    fn what_can_not_be_read_or_written_is_named_with_the_remedy() {
+        let mut node = node();
+        node.args.bin_dir = node.conf_dir.join("nowhere");
+        let error = run(&node.args).unwrap_err().to_string();
+        assert!(
+            error.contains("nowhere/weir-cni") && error.contains("must exist"),
+            "{error}"
+        );
+        node.args.plugin = node.conf_dir.join("no-plugin");
+        let error = run(&node.args).unwrap_err().to_string();
+        assert!(
+            error.contains("no-plugin") && error.contains("--plugin"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_the_old_file_and_no_temporary_one() {
+        let node = node();
+        // A folder in its place can't be renamed over.
+        let in_the_way = node.args.bin_dir.join("weir-cni");
+        fs::create_dir(&in_the_way).unwrap();
+        fs::write(in_the_way.join("x"), "").unwrap();
+        run(&node.args).unwrap_err();
+        assert_eq!(names(&node.args.bin_dir), ["weir-cni"]);
+    }
+}
