@@ -88,6 +88,8 @@ pub enum Effect {
         /// Which.
         addresses: Vec<Ipv4Addr>,
     },
+    /// Something went wrong that no answer tells, or not soon: log it as a warning.
+    Tell(String),
     /// Say [`Event::Wake`] at this time; it replaces the time asked for before.
     WakeAt(Time),
 }

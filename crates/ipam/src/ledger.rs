@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachmentId, BooksVersion, ClientToken, EniId, Pod, Sandbox, SubnetId, Time};
+use crate::{
+    AttachmentId, BooksVersion, ClientToken, EniId, Pod, Sandbox, SecurityGroupId, SubnetId, Time,
+};
 
 /// What the pool must still know after a restart. The rest is EC2's to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +70,8 @@ pub struct EniIntent {
     pub token: ClientToken,
     /// Where it is made.
     pub subnet: SubnetId,
+    /// Its security groups: a token is only good with the parameters that it was first sent with.
+    pub groups: Vec<SecurityGroupId>,
     /// Secondary addresses asked for.
     pub addresses: u32,
     /// The device index that it will take.

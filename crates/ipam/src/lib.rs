@@ -12,7 +12,10 @@ mod event;
 mod id;
 mod ledger;
 mod node;
+mod planner;
+mod pool;
 mod refusal;
+mod retry;
 mod state;
 mod view;
 
@@ -24,6 +27,7 @@ pub use id::{
 };
 pub use ledger::{CoolingEntry, EniIntent, GrantEntry, IntentStage, Ledger};
 pub use node::{InstanceLimits, Node, Targets};
+pub use planner::{Action, Facts, Gate, Room, plan};
 pub use refusal::{Reason, Refusal};
 pub use state::State;
 pub use view::{

@@ -35,6 +35,12 @@ pub enum Reason {
     Starting,
     /// The books could not be written, so nothing may be given out.
     BooksFailed,
+    /// The ENI that the pod waits for is attached, but could not be set up on the node.
+    EniFailed,
+    /// What the sandbox owns is not held by EC2 any more.
+    AddressLost,
+    /// The sandbox was deleted while its ADD waited.
+    SandboxDeleted,
     /// ipamd is shutting down.
     ShuttingDown,
 }
@@ -52,6 +58,9 @@ impl Reason {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::Starting => "STARTING",
             Self::BooksFailed => "BOOKS_FAILED",
+            Self::EniFailed => "ENI_FAILED",
+            Self::AddressLost => "ADDRESS_LOST",
+            Self::SandboxDeleted => "SANDBOX_DELETED",
             Self::ShuttingDown => "SHUTTING_DOWN",
         }
     }
