@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Arc, OnceLock, mpsc};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, anyhow, bail};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
@@ -88,6 +88,30 @@ impl Netns {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// Starts a thread that stays in the namespace.
+    pub(crate) fn lasting_thread(
+        &self,
+        name: &str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> anyhow::Result<JoinHandle<()>> {
+        let handle = self.handle.try_clone()?;
+        let (entered, outcome) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let outcome = enter_net(handle.as_fd());
+                let inside = outcome.is_ok();
+                drop(entered.send(outcome));
+                if inside {
+                    work();
+                }
+            })?;
+        outcome
+            .recv()?
+            .with_context(|| format!("entering {}", self.name))?;
+        Ok(thread)
     }
 
     /// A command that will run inside the namespace, and be killed when the thread that starts it ends. Right
@@ -201,7 +225,7 @@ fn birth(path: &Path) -> anyhow::Result<File> {
 /// Takes the name away, as `ip netns del` does.
 fn remove(path: &Path) {
     // Nothing is mounted there when its birth failed, and nothing is there when somebody deleted it by hand.
-    drop(unmount(path, UnmountFlags::DETACH));
+    unmount(path, UnmountFlags::DETACH).ok();
     drop(fs::remove_file(path));
 }
 

@@ -1,34 +1,44 @@
 //! Real packets, sent from one namespace and looked at in another.
 //!
-//! Each probe opens a listener in the receiver's namespace on a port of the kernel's choice, sends from the
-//! sender's, and tells what the receiver saw. None waits longer than its deadline.
+//! Each probe opens a listener in the receiver's namespace, sends from the sender's, and tells what the receiver
+//! saw. None waits longer than its deadline.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 
 use crate::netns::Netns;
 
-/// How long a packet may take, there and back. Inside one kernel a tenth of it would do.
+/// How long a packet may take, there and back. Inside one kernel a hundredth of it would do.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where no answer is expected: long enough for a packet, and for its first retransmission.
+pub const IMPATIENCE: Duration = Duration::from_millis(400);
+
+/// IPv4 and UDP headers: a datagram of 8973 bytes fills a packet of 9001.
+pub const UDP_OVERHEAD: usize = 28;
 
 /// What became of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// The source address that the receiver saw; `None` when nothing arrived.
     pub source: Option<SocketAddr>,
-    /// Whether the reply, of the same size, came back to the sender.
+    /// Whether the reply came back to the sender.
     pub reply_ok: bool,
     /// Why not, in words for people; empty when all is well.
     pub why: String,
 }
 
 impl Seen {
-    /// The source address, if the request arrived and the reply came back.
-    pub fn answered_from(&self) -> Option<std::net::IpAddr> {
-        self.reply_ok.then(|| self.source.map(|s| s.ip())).flatten()
+    /// The source address that the receiver saw, if its reply came back too.
+    pub fn answered_from(&self) -> Option<IpAddr> {
+        self.source
+            .filter(|_| self.reply_ok)
+            .map(|source| source.ip())
     }
 
     /// Whether nothing at all arrived.
@@ -37,30 +47,28 @@ impl Seen {
     }
 }
 
-/// A TCP connection from `from` to `address`, where a listener in `to` answers.
+/// A TCP connection from `from` to `address`, which a listener in `to` answers.
 ///
 /// # Errors
 /// When a socket can't be opened; a lost packet is not an error but a [`Seen`].
 pub fn tcp(from: &Netns, to: &Netns, address: Ipv4Addr) -> anyhow::Result<Seen> {
-    Tcp::to(address).send(from, to)
+    Probe::to(address).tcp(from, to)
 }
 
-/// A UDP datagram of `size` bytes of payload from `from` to `address` in `to`, and the same back, both with
-/// don't-fragment set. A packet of 9001 bytes has a payload of 8973.
+/// A UDP datagram of `size` bytes from `from` to `address` in `to`, and the same back, both with don't-fragment set.
 ///
 /// # Errors
 /// As [`tcp`].
 pub fn udp(from: &Netns, to: &Netns, address: Ipv4Addr, size: usize) -> anyhow::Result<Seen> {
-    let _ = (from, to, address, size);
-    anyhow::bail!("soon")
+    Probe::to(address).udp(from, to, size)
 }
 
-/// A TCP probe with everything that can be chosen.
+/// A probe with everything that can be chosen.
 #[derive(Debug, Clone)]
-pub struct Tcp {
-    /// Where the sender connects to.
+pub struct Probe {
+    /// Where the sender sends to.
     pub to: Ipv4Addr,
-    /// The port that the sender connects to, where it differs from the listener's (a NodePort).
+    /// The port that the sender sends to, where it differs from the listener's (a NodePort).
     pub port: Option<u16>,
     /// The port of the listener; the kernel's choice if none.
     pub listen_port: Option<u16>,
@@ -70,10 +78,10 @@ pub struct Tcp {
     pub patience: Duration,
 }
 
-impl Tcp {
-    /// A connection to this address, all else being the kernel's choice.
-    pub fn to(address: Ipv4Addr) -> Tcp {
-        Tcp {
+impl Probe {
+    /// To this address, all else being the kernel's choice.
+    pub fn to(address: Ipv4Addr) -> Probe {
+        Probe {
             to: address,
             port: None,
             listen_port: None,
@@ -82,12 +90,183 @@ impl Tcp {
         }
     }
 
-    /// Sends it from `from`; a listener in `to` answers.
+    /// To this port instead of the listener's.
+    #[must_use]
+    pub fn port(self, port: u16) -> Probe {
+        Probe {
+            port: Some(port),
+            ..self
+        }
+    }
+
+    /// Received on this port.
+    #[must_use]
+    pub fn listen_port(self, port: u16) -> Probe {
+        Probe {
+            listen_port: Some(port),
+            ..self
+        }
+    }
+
+    /// Sent from this address, which must be one of the sender's namespace.
+    #[must_use]
+    pub fn bind(self, source: Ipv4Addr) -> Probe {
+        Probe {
+            bind: Some(source),
+            ..self
+        }
+    }
+
+    /// Given up after this long.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Probe {
+        Probe { patience, ..self }
+    }
+
+    /// As a TCP connection, with a few bytes each way.
     ///
     /// # Errors
     /// As [`tcp`].
-    pub fn send(&self, from: &Netns, to: &Netns) -> anyhow::Result<Seen> {
-        let _ = (from, to);
-        anyhow::bail!("soon")
+    pub fn tcp(&self, from: &Netns, to: &Netns) -> anyhow::Result<Seen> {
+        let listener = to
+            .run(|| TcpListener::bind(self.listen()))
+            .with_context(|| format!("listening in {}", to.name()))?;
+        listener.set_nonblocking(true)?;
+        let target = self.target(listener.local_addr()?);
+        let deadline = Instant::now() + self.patience;
+        let (source, sent) = thread::scope(|scope| {
+            let server = scope.spawn(|| answer(&listener, deadline));
+            let sent = from.run(|| exchange(target, self.bind, deadline));
+            (server.join().unwrap_or(None), sent)
+        });
+        Ok(seen(source, sent))
+    }
+
+    /// As a UDP datagram of `size` bytes, and the same back, both with don't-fragment set.
+    ///
+    /// # Errors
+    /// As [`tcp`].
+    pub fn udp(&self, from: &Netns, to: &Netns, size: usize) -> anyhow::Result<Seen> {
+        let receiver = to
+            .run(|| UdpSocket::bind(self.listen()))
+            .with_context(|| format!("listening in {}", to.name()))?;
+        let sender = from
+            .run(|| UdpSocket::bind((self.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), 0)))
+            .with_context(|| format!("opening a socket in {}", from.name()))?;
+        let target = self.target(receiver.local_addr()?);
+        for socket in [&receiver, &sender] {
+            set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
+            socket.set_read_timeout(Some(self.patience))?;
+        }
+        let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+        if let Err(error) = sender.send_to(&payload, target) {
+            return Ok(seen(None, Err(error)));
+        }
+        let mut arrived = vec![0; size + 1];
+        let (length, source) = match receiver.recv_from(&mut arrived) {
+            Ok(arrived) => arrived,
+            Err(_) => return Ok(seen(None, Err(io::ErrorKind::TimedOut.into()))),
+        };
+        arrived.truncate(length);
+        let sent = receiver.send_to(&arrived, source).and_then(|_| {
+            let mut back = vec![0; size + 1];
+            let length = sender.recv(&mut back)?;
+            back.truncate(length);
+            if back == payload {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::InvalidData.into())
+            }
+        });
+        Ok(seen(Some(source), sent))
+    }
+
+    fn listen(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::UNSPECIFIED, self.listen_port.unwrap_or(0))
+    }
+
+    fn target(&self, listener: SocketAddr) -> SocketAddr {
+        SocketAddr::from((self.to, self.port.unwrap_or(listener.port())))
+    }
+}
+
+fn seen(source: Option<SocketAddr>, sent: io::Result<()>) -> Seen {
+    let why = match (&sent, source) {
+        (Ok(()), _) => String::new(),
+        (Err(error), Some(source)) => {
+            format!("the request arrived from {source}, but the reply did not come back: {error}")
+        }
+        (Err(error), None) => format!("the request did not arrive: {error}"),
+    };
+    Seen {
+        source,
+        reply_ok: sent.is_ok(),
+        why,
+    }
+}
+
+/// Echoes the first connection that brings something.
+fn answer(listener: &TcpListener, deadline: Instant) -> Option<SocketAddr> {
+    const POLL: Duration = Duration::from_millis(1);
+    loop {
+        match listener.accept() {
+            Ok((mut stream, source)) => {
+                // What goes wrong from here on is seen by the sender.
+                drop(echo(&mut stream, deadline));
+                return Some(source);
+            }
+            Err(_) if Instant::now() < deadline => thread::sleep(POLL),
+            Err(_) => return None,
+        }
+    }
+}
+
+fn echo(stream: &mut TcpStream, deadline: Instant) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(left(deadline)?))?;
+    let mut word = [0; WORD.len()];
+    stream.read_exact(&mut word)?;
+    stream.write_all(&word)
+}
+
+const WORD: &[u8; 4] = b"weir";
+
+fn exchange(target: SocketAddr, bind: Option<Ipv4Addr>, deadline: Instant) -> io::Result<()> {
+    let mut stream = connect(target, bind, left(deadline)?)?;
+    stream.set_read_timeout(Some(left(deadline)?))?;
+    stream.write_all(WORD)?;
+    let mut back = [0; WORD.len()];
+    stream.read_exact(&mut back)?;
+    if &back == WORD {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::InvalidData.into())
+    }
+}
+
+fn connect(target: SocketAddr, bind: Option<Ipv4Addr>, wait: Duration) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind as bind_to, connect, socket};
+    let Some(source) = bind else {
+        return TcpStream::connect_timeout(&target, wait);
+    };
+    // The standard library can't bind before it connects.
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind_to(&socket, &SocketAddr::from((source, 0)))?;
+    rustix::net::sockopt::set_socket_timeout(
+        &socket,
+        rustix::net::sockopt::Timeout::Send,
+        Some(wait),
+    )?;
+    connect(&socket, &target)?;
+    Ok(TcpStream::from(socket))
+}
+
+/// The time left, never zero: a zero timeout would be none.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        Err(io::ErrorKind::TimedOut.into())
+    } else {
+        Ok(left)
     }
 }

@@ -12,6 +12,17 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+/// The source of the mount over `/run`, by which a process in the sandbox is known.
+const RUN: &str = "weir-lab";
+
+/// Whether this process is in a sandbox.
+pub fn is_entered() -> bool {
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").unwrap_or_default();
+    mounts
+        .lines()
+        .any(|mount| mount.starts_with(&format!("{RUN} /run tmpfs ")))
+}
+
 /// Moves this process into its own namespaces. To be called once, first in `main`, before any thread.
 ///
 /// # Errors
@@ -43,7 +54,7 @@ pub fn enter() -> anyhow::Result<()> {
     )
     .context("making the mounts private")?;
     mount(
-        "weir-lab",
+        RUN,
         "/run",
         "tmpfs",
         MountFlags::NOSUID | MountFlags::NODEV,

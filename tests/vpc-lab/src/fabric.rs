@@ -1,0 +1,286 @@
+//! What the kernel must look like for the network that EC2 describes, and how to get there.
+//!
+//! Pure: a [`Fabric`] and the time go in, [`Desired`] comes out; two of them give the lines for `ip -batch` and
+//! the ruleset for `nft -f` that lead from one to the other. The lab speaks to the kernel by these two programs and
+//! not by Weir's own code, so that what it proves is not proven by itself.
+
+mod filter;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use aws_sim::{Fabric, FabricEni, FabricSubnet, SimTime};
+use ipnet::Ipv4Net;
+
+use crate::places::{self, NOWHERE};
+use crate::{Drops, Endpoint};
+
+pub(crate) use filter::{COUNTERS, read_drops};
+
+/// What the kernel must look like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Desired {
+    /// The ENIs that have a link by now, by id.
+    links: BTreeMap<String, Link>,
+    /// Who holds what: the link and next hop of each address and prefix.
+    routes: BTreeMap<Ipv4Net, Hop>,
+    /// The ranges of the VPCs: what nobody holds in them goes nowhere.
+    ranges: BTreeSet<Ipv4Net>,
+    /// The first address of each subnet: the VPC's own router.
+    gateways: BTreeSet<Ipv4Addr>,
+    /// The ruleset, for `nft -f`.
+    pub(crate) ruleset: String,
+    /// When a link is due that is not there yet.
+    pub(crate) wake_at: Option<SimTime>,
+}
+
+/// The link of an ENI: a veth with one end in the node and one in the VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// The end in the VPC.
+    pub(crate) vpc_end: String,
+    /// The namespace of the node.
+    pub(crate) node: String,
+    /// The end in the node.
+    device: String,
+    mac: [u8; 6],
+    eni_id: String,
+    primary_address: Ipv4Addr,
+    /// Set on the primary ENI, which the operating system configures; the others are left to ipamd.
+    dhcp: Option<Ipv4Net>,
+}
+
+/// Where the VPC sends a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hop {
+    /// The ENI's primary address, whose permanent neighbour entry has the ENI's MAC.
+    via: Ipv4Addr,
+    vpc_end: String,
+    /// Whom the VPC's ICMP errors to there come from.
+    gateway: Ipv4Addr,
+}
+
+/// What the fabric does not say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings {
+    /// The namespace of each instance, by instance id.
+    pub(crate) nodes: BTreeMap<String, String>,
+    /// How long after EC2 began attaching an ENI its link appears.
+    pub(crate) link_lag: Duration,
+    /// Who is cut off from what, by namespace.
+    pub(crate) cuts: BTreeSet<(String, Endpoint)>,
+}
+
+/// The state that the kernel must have at `now`.
+pub(crate) fn plan(fabric: &Fabric, now: SimTime, around: &Surroundings) -> Desired {
+    let mut desired = Desired {
+        ranges: fabric
+            .vpcs
+            .iter()
+            .flat_map(|vpc| vpc.cidrs.iter().copied())
+            .collect(),
+        gateways: fabric
+            .subnets
+            .iter()
+            .map(|subnet| gateway(subnet.cidr))
+            .collect(),
+        ..Desired::default()
+    };
+    for eni in &fabric.enis {
+        let Some(node) = eni.instance_id.as_ref().and_then(|id| around.nodes.get(id)) else {
+            continue;
+        };
+        let Some(subnet) = fabric
+            .subnets
+            .iter()
+            .find(|subnet| subnet.id == eni.subnet_id)
+        else {
+            continue;
+        };
+        let due = eni.attached_at.unwrap_or(now).plus(around.link_lag);
+        // The primary ENI is there when the machine boots.
+        if due > now && eni.device_index != 0 {
+            desired.wake_at = Some(desired.wake_at.map_or(due, |earlier| earlier.min(due)));
+            continue;
+        }
+        let link = link(eni, node, subnet);
+        if eni.attached {
+            let hop = Hop {
+                via: eni.primary_address,
+                vpc_end: link.vpc_end.clone(),
+                gateway: gateway(subnet.cidr),
+            };
+            desired
+                .routes
+                .extend(held(eni).map(|net| (net, hop.clone())));
+        }
+        desired.links.insert(eni.id.clone(), link);
+    }
+    desired.ruleset = filter::ruleset(fabric, &desired.links, &around.cuts);
+    desired
+}
+
+/// All that an ENI holds: its addresses and its prefixes.
+fn held(eni: &FabricEni) -> impl Iterator<Item = Ipv4Net> {
+    let addresses = eni.addresses.iter().map(|address| Ipv4Net::from(*address));
+    addresses.chain(eni.prefixes.iter().copied())
+}
+
+fn link(eni: &FabricEni, node: &str, subnet: &FabricSubnet) -> Link {
+    Link {
+        vpc_end: vpc_end(&eni.id),
+        node: node.to_owned(),
+        // As Linux names them on EC2's Nitro instances.
+        device: format!("ens{}", 5 + eni.device_index),
+        mac: eni.mac,
+        eni_id: eni.id.clone(),
+        primary_address: eni.primary_address,
+        dhcp: (eni.device_index == 0).then_some(subnet.cidr),
+    }
+}
+
+/// The name of the VPC's end of an ENI's link: `eni-` and the last digits of its id, 15 characters in all.
+fn vpc_end(eni_id: &str) -> String {
+    let digits: Vec<char> = eni_id.chars().filter(char::is_ascii_hexdigit).collect();
+    let last = digits.iter().skip(digits.len().saturating_sub(11));
+    format!("eni-{}", last.collect::<String>())
+}
+
+/// A subnet's router is its first address after the network's own.
+fn gateway(subnet: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.network()) + 1)
+}
+
+/// The steps from one state to another, in the order in which they are to be taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// For `ip -batch` in the namespace of the VPC.
+    pub(crate) vpc: String,
+    /// VPC ends that are new.
+    pub(crate) new_ends: Vec<String>,
+    /// For `ip -batch` in the namespace of a node, by its name.
+    pub(crate) nodes: BTreeMap<String, String>,
+}
+
+/// What to do to the links, addresses and routes of `from` to have those of `to`.
+pub(crate) fn steps(from: &Desired, to: &Desired) -> Steps {
+    let mut steps = Steps::default();
+    let vpc = &mut steps.vpc;
+    let stays = |link: &Link| to.links.get(&link.eni_id) == Some(link);
+    let gone: Vec<&Link> = from.links.values().filter(|link| !stays(link)).collect();
+    let new: Vec<&Link> = to
+        .links
+        .values()
+        .filter(|link| from.links.get(&link.eni_id) != Some(link))
+        .collect();
+    let died_with_its_link = |hop: &Hop| gone.iter().any(|link| link.vpc_end == hop.vpc_end);
+
+    for net in from
+        .routes
+        .keys()
+        .filter(|net| !to.routes.contains_key(*net))
+    {
+        line(vpc, format_args!("route del {net}"));
+    }
+    for net in from.ranges.difference(&to.ranges) {
+        line(vpc, format_args!("route del {net} dev {NOWHERE}"));
+    }
+    for gateway in from.gateways.difference(&to.gateways) {
+        line(vpc, format_args!("addr del {gateway}/32 dev lo"));
+    }
+    for link in &gone {
+        line(vpc, format_args!("link del {}", link.vpc_end));
+    }
+    for gateway in to.gateways.difference(&from.gateways) {
+        line(vpc, format_args!("addr add {gateway}/32 dev lo"));
+    }
+    for net in to.ranges.difference(&from.ranges) {
+        line(vpc, format_args!("route add {net} dev {NOWHERE}"));
+    }
+    for link in &new {
+        birth(vpc, link);
+        if let Some(subnet) = link.dhcp {
+            dhcp(
+                steps.nodes.entry(link.node.clone()).or_default(),
+                link,
+                subnet,
+            );
+        }
+        steps.new_ends.push(link.vpc_end.clone());
+    }
+    for (net, hop) in &to.routes {
+        if from.routes.get(net) != Some(hop) || died_with_its_link(hop) {
+            let Hop {
+                via,
+                vpc_end,
+                gateway,
+            } = hop;
+            line(
+                vpc,
+                format_args!("route replace {net} via {via} dev {vpc_end} onlink src {gateway}"),
+            );
+        }
+    }
+    steps
+}
+
+/// The veth, from the VPC's side.
+fn birth(vpc: &mut String, link: &Link) {
+    let Link {
+        vpc_end,
+        node,
+        device,
+        eni_id,
+        primary_address,
+        ..
+    } = link;
+    let (mac, mtu) = (mac(link.mac), places::MTU);
+    line(
+        vpc,
+        format_args!(
+            "link add {vpc_end} mtu {mtu} type veth \
+             peer name {device} netns {node} address {mac} mtu {mtu}"
+        ),
+    );
+    line(
+        vpc,
+        format_args!("link set {vpc_end} alias {node}/{device}/{eni_id} up"),
+    );
+    line(
+        vpc,
+        format_args!("neigh replace {primary_address} lladdr {mac} dev {vpc_end} nud permanent"),
+    );
+}
+
+/// What DHCP gives the primary interface.
+fn dhcp(node: &mut String, link: &Link, subnet: Ipv4Net) {
+    let Link {
+        device,
+        primary_address: address,
+        ..
+    } = link;
+    let (gateway, length, imds) = (gateway(subnet), subnet.prefix_len(), places::IMDS);
+    line(
+        node,
+        format_args!("addr add {address}/{length} broadcast + dev {device}"),
+    );
+    line(node, format_args!("link set {device} up"));
+    line(
+        node,
+        format_args!("route add default via {gateway} dev {device} proto dhcp src {address}"),
+    );
+    line(
+        node,
+        format_args!("route add {imds} dev {device} proto dhcp scope link src {address}"),
+    );
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn line(text: &mut String, what: std::fmt::Arguments<'_>) {
+    text.push_str(&what.to_string());
+    text.push('\n');
+}
