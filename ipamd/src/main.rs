@@ -1,2 +1,390 @@
-//! Placeholder.
-fn main() {}
+//! The node daemon: keeps a pool of VPC addresses and serves it over gRPC.
+//!
+//! This file is wiring. What to do is decided in `ipam`, and carried out by `cloud`, `datapath` and `books`.
+
+mod clock;
+mod config;
+mod effects;
+mod engine;
+mod grpc;
+mod probe;
+mod socket;
+mod spool;
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use books::{Books, Identity, Loaded};
+use clap::Parser;
+use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
+use datapath::{EniAddresses, Host, NodePlan};
+use ipam::{Event, Ledger, Node, State};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
+
+use config::{Cli, Command, Config, LogFormat, LogLevel};
+use effects::Hands;
+use socket::Claim;
+use spool::Spool;
+
+/// How long the last answers and the last write of the books may take. Kubernetes kills after 30 s.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why ipamd does not start, or no longer runs.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] config::ConfigError),
+    #[error(transparent)]
+    Socket(#[from] socket::SocketError),
+    #[error("the node can't be learned")]
+    Metadata(#[from] cloud::MetadataError),
+    #[error(
+        "the limits of instance type {instance_type} are not known, and EC2 does not tell them"
+    )]
+    Limits {
+        instance_type: String,
+        #[source]
+        source: ipam::CallError,
+    },
+    #[error("the books can't be opened")]
+    Books(#[from] books::OpenError),
+    #[error("the node's network can't be prepared")]
+    Datapath(#[from] datapath::HostError),
+    #[error(transparent)]
+    Serve(#[from] grpc::ServeError),
+    #[error("{step} failed")]
+    System {
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the pool's task ended by itself: this is a bug")]
+    PoolEnded,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help and version come this way too.
+            drop(said.print());
+            return if said.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    // The pool is one task, and each RPC is short: more threads would only wait.
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error),
+    };
+    match cli.command {
+        Some(Command::Probe { socket }) => match runtime.block_on(probe::probe(&socket)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error),
+        },
+        None => {
+            start_log(cli.config.log_level, cli.config.log_format);
+            let ended = runtime.block_on(run(&cli.config));
+            // What still waits for EC2 is settled by the books at the next start.
+            runtime.shutdown_timeout(Duration::from_millis(200));
+            match ended {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!("ipamd ends: {}", sentence(&error));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
+async fn run(config: &Config) -> Result<(), Failure> {
+    config.check()?;
+    for setting in config::settings_without_effect(|name| std::env::var(name).ok()) {
+        tracing::warn!("{setting}");
+    }
+    let stop = stop_on_signals()?;
+    let claim = Claim::take(&config.socket)?;
+    let started = tokio::select! {
+        started = start(config) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    serve(config, &claim, started, stop).await
+}
+
+/// Everything that is known before the first event.
+struct Started {
+    state: State,
+    books: Books,
+    ledger: Option<Ledger>,
+    ec2: Arc<Ec2>,
+    host: Arc<Host>,
+}
+
+async fn start(config: &Config) -> Result<Started, Failure> {
+    let metadata = Metadata::from_env();
+    let facts = metadata.node(config.imds_patience()).await?;
+    let identity = Ec2Identity {
+        instance_id: facts.instance_id.clone(),
+        cluster_name: config.cluster_name(),
+    };
+    let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata).await);
+    let node = node_of(&facts, &ec2).await?;
+    tracing::info!(
+        instance = %node.instance_id,
+        r#type = node.instance_type,
+        zone = node.availability_zone,
+        vpc = %node.vpc_id,
+        subnet = %node.subnet_id,
+        address = %facts.primary_address,
+        max_enis = node.limits.max_enis,
+        slots_per_eni = node.limits.ipv4_slots_per_eni,
+        "learned the node"
+    );
+
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(|source| Failure::System {
+            step: "reading the boot's id",
+            source,
+        })?
+        .trim()
+        .to_owned();
+    let (books, ledger) = open_books(config, &node, boot_id.clone())?;
+
+    let host = Host::open()?;
+    host.prepare(&plan(config, &facts, ledger.as_ref())).await?;
+    tracing::info!("prepared the node's network");
+    Ok(Started {
+        state: State::new(node, config.targets(), &boot_id),
+        books,
+        ledger,
+        ec2,
+        host: Arc::new(host),
+    })
+}
+
+async fn serve(
+    config: &Config,
+    claim: &Claim,
+    started: Started,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let tasks = TaskTracker::new();
+    let (engine, pool) = engine::build(started.state, started.books, |outcomes| {
+        let hands = Hands {
+            ec2: started.ec2,
+            host: started.host,
+            eni_mtu: config.eni_mtu,
+            tasks: tasks.clone(),
+            outcomes,
+        };
+        move |effect| hands.begin(effect)
+    })
+    .map_err(|source| Failure::System {
+        step: "starting the thread for the books",
+        source,
+    })?;
+    let mut pool = tokio::spawn(pool.run());
+    engine.tell(Event::Start(started.ledger));
+
+    let spool = Spool::beside(&config.socket, engine.clone());
+    // Gone can't be: the pool has only just begun.
+    drop(spool.replay().await);
+    tasks.spawn(spool.clone().watch());
+
+    let listener = claim.listen()?;
+    tracing::info!(socket = %config.socket.display(), "listening");
+    let closing = CancellationToken::new();
+    let service = grpc::Service {
+        engine: engine.clone(),
+        spool,
+        pod_mtu: config.pod_mtu(),
+    };
+    let mut server = tokio::spawn(grpc::serve(listener, service, closing.clone()));
+
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        served = &mut server => served.unwrap_or(Ok(())).map_err(Failure::from),
+        _ = &mut pool => Err(Failure::PoolEnded),
+    };
+    tracing::info!("shutting down: waiters are refused, the books are flushed");
+    closing.cancel();
+    engine.stop();
+    // Clients that keep their connection open (a health watch) do not hold ipamd up.
+    let last_words = async {
+        if !pool.is_finished() {
+            drop(pool.await);
+        }
+        if !server.is_finished() {
+            drop(server.await);
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS, last_words).await.is_err() {
+        tracing::warn!("the last answers took longer than {LAST_WORDS:?}");
+    }
+    claim.withdraw();
+    ended
+}
+
+fn stop_on_signals() -> Result<CancellationToken, Failure> {
+    let failed = |source| Failure::System {
+        step: "listening for signals",
+        source,
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+async fn node_of(facts: &NodeFacts, ec2: &Ec2) -> Result<Node, Failure> {
+    let limits = match cloud::limits_of(&facts.instance_type) {
+        Some(limits) => limits,
+        None => ec2
+            .instance_limits(&facts.instance_type)
+            .await
+            .map_err(|source| Failure::Limits {
+                instance_type: facts.instance_type.clone(),
+                source,
+            })?,
+    };
+    Ok(Node {
+        instance_id: facts.instance_id.clone(),
+        instance_type: facts.instance_type.clone(),
+        availability_zone: facts.availability_zone.clone(),
+        vpc_id: facts.vpc_id.clone(),
+        primary_eni: facts.primary_eni.clone(),
+        primary_mac: facts.primary_mac,
+        subnet_id: facts.subnet_id.clone(),
+        subnet_cidr: facts.subnet_cidr,
+        security_groups: facts.security_groups.clone(),
+        limits,
+    })
+}
+
+fn open_books(
+    config: &Config,
+    node: &Node,
+    boot_id: String,
+) -> Result<(Books, Option<Ledger>), Failure> {
+    let identity = Identity {
+        instance_id: node.instance_id.clone(),
+        boot_id,
+    };
+    let (books, loaded) = Books::open(&config.books, identity)?;
+    let path = config.books.display();
+    let ledger = match loaded {
+        Loaded::Fresh => {
+            tracing::info!(books = %path, "no books yet: the first start since the boot");
+            None
+        }
+        Loaded::Found(ledger) => {
+            let grants = ledger.grants.len();
+            tracing::info!(books = %path, grants, "found the books of this boot");
+            Some(ledger)
+        }
+        Loaded::SetAside { reason, moved_to } => {
+            tracing::warn!(
+                books = %path,
+                "the books are not trusted: {reason}. They are {} now, for people to look at",
+                moved_to.display()
+            );
+            None
+        }
+    };
+    Ok((books, ledger))
+}
+
+/// What the node's network must be before the first pod. The addresses that the books know stay in service
+/// over the restart; EC2's word adds the rest.
+fn plan(config: &Config, facts: &NodeFacts, ledger: Option<&Ledger>) -> NodePlan {
+    let mut held: Vec<EniAddresses> = Vec::new();
+    for grant in ledger.iter().flat_map(|ledger| &ledger.grants) {
+        match held
+            .iter_mut()
+            .find(|eni| eni.device_index == grant.device_index)
+        {
+            Some(eni) => eni.addresses.push(grant.address),
+            None => held.push(EniAddresses {
+                device_index: grant.device_index,
+                addresses: vec![grant.address],
+            }),
+        }
+    }
+    NodePlan {
+        primary_mac: datapath::Mac(facts.primary_mac.0),
+        primary_address: facts.primary_address,
+        vpc_cidrs: facts
+            .vpc_cidrs
+            .iter()
+            .chain(&config.exclude_snat_cidrs)
+            .copied()
+            .collect(),
+        held,
+    }
+}
+
+fn start_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // The libraries' own chatter says nothing at these levels that our lines do not.
+    let filter = EnvFilter::new(format!(
+        "{level},aws_config=warn,aws_runtime=warn,aws_sdk_ec2=warn,aws_smithy_http_client=warn,\
+         aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,h2=warn,hyper=warn,hyper_util=warn,\
+         netlink_proto=warn,rustls=warn,tonic=warn,tower=warn"
+    ));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// An error and its causes in one line.
+fn sentence(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn complain(error: &dyn Error) -> ExitCode {
+    // Nothing can be said where standard error is closed.
+    drop(writeln!(io::stderr(), "ipamd: {}", sentence(error)));
+    ExitCode::FAILURE
+}

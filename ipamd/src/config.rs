@@ -1,0 +1,489 @@
+//! Configuration: flags, each with an environment variable, by aws-node's names where aws-node has one.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ipam::Targets;
+use ipnet::Ipv4Net;
+
+/// aws-node's smallest and EC2's largest MTU, in bytes (IPv4).
+const MTU: (u32, u32) = (576, 9001);
+/// More than any instance type can hold: beyond it, a target is a mistake.
+const MOST_ADDRESSES: u32 = 1000;
+
+/// ipamd and what it is asked to do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ipamd",
+    version,
+    about = "The node daemon of Weir: keeps a pool of VPC addresses and gives them to pods",
+    long_about = "The node daemon of Weir: keeps a pool of VPC addresses and gives them to pods.\n\n\
+        It learns the node from the instance metadata service, asks EC2 once what the instance holds, and \
+        from then on keeps WARM_IP_TARGET addresses ready: first on ENIs that have room, then on a new ENI. \
+        The CNI plugin gets them over a unix socket, and so can you:\n\n  \
+        grpcurl -plaintext -unix /run/weir/ipamd.sock weir.ipam.v1.Pool/Get\n\n\
+        Each option can be given by the environment variable behind it. Region, endpoints, credentials and \
+        proxies are the AWS SDK's own settings (AWS_REGION, AWS_ENDPOINT_URL_EC2, \
+        AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_ROLE_ARN, HTTPS_PROXY and so on).",
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a running ipamd whether it serves: exit status 0 if so. For exec probes, as kubelet's own gRPC
+    /// probes speak TCP only.
+    Probe {
+        /// The socket that ipamd listens on
+        #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH")]
+        socket: PathBuf,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Config {
+    /// Free addresses kept ready for pods. 5 lets a handful of pods start while EC2 is asked for more, and
+    /// leaves small subnets alone (aws-node keeps a whole ENI's worth unless told otherwise)
+    #[arg(long, env = "WARM_IP_TARGET", default_value_t = 5, value_name = "ADDRESSES",
+          value_parser = addresses("WARM_IP_TARGET"), help_heading = "Pool")]
+    warm_ip_target: u32,
+
+    /// Addresses held at the least, used or not. Set it to the usual number of pods on a node, and a new
+    /// node asks EC2 once instead of several times
+    #[arg(long, env = "MINIMUM_IP_TARGET", default_value_t = 0, value_name = "ADDRESSES",
+          value_parser = addresses("MINIMUM_IP_TARGET"), help_heading = "Pool")]
+    minimum_ip_target: u32,
+
+    /// ENIs used at the most, the primary included, when fewer than the instance type allows; 0 or less
+    /// means no such bound
+    #[arg(long, env = "MAX_ENI", value_name = "ENIS", value_parser = max_enis,
+          allow_negative_numbers = true, help_heading = "Pool")]
+    max_eni: Option<u32>,
+
+    /// Seconds for which an address rests after its pod has gone, so that the rest of the cluster forgets
+    /// the old pod before a new one has its address
+    #[arg(long, env = "IP_COOLDOWN_PERIOD", default_value_t = 30, value_name = "SECONDS",
+          value_parser = cooldown, help_heading = "Pool")]
+    ip_cooldown_period: u32,
+
+    /// The cluster's name: ENIs made here are tagged with it
+    #[arg(long, env = "CLUSTER_NAME", value_name = "NAME", help_heading = "EC2")]
+    cluster_name: Option<String>,
+
+    /// Seconds for which the instance metadata service is asked at start before ipamd gives up
+    #[arg(long, env = "WEIR_IMDS_PATIENCE", default_value_t = 60, value_name = "SECONDS",
+          value_parser = patience, help_heading = "EC2")]
+    imds_patience: u32,
+
+    /// The MTU of ENIs, in bytes
+    #[arg(long, env = "AWS_VPC_ENI_MTU", default_value_t = MTU.1, value_name = "BYTES",
+          value_parser = mtu("AWS_VPC_ENI_MTU"), help_heading = "Node")]
+    pub(crate) eni_mtu: u32,
+
+    /// The MTU of pods, in bytes; that of ENIs unless given
+    #[arg(long, env = "POD_MTU", value_name = "BYTES", value_parser = mtu("POD_MTU"),
+          help_heading = "Node")]
+    pod_mtu: Option<u32>,
+
+    /// CIDRs outside the VPC to which pods keep their own address, joined by commas
+    #[arg(long, env = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", value_name = "CIDR,...",
+          value_delimiter = ',', value_parser = cidr, help_heading = "Node")]
+    pub(crate) exclude_snat_cidrs: Vec<Ipv4Net>,
+
+    /// The socket for the plugin and for people; root alone is let in
+    #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH",
+          help_heading = "Node")]
+    pub(crate) socket: PathBuf,
+
+    /// The state file. It must go with the boot, as /run does: pods go with it too
+    #[arg(
+        long,
+        env = "WEIR_BOOKS",
+        default_value = "/run/weir/books.json",
+        value_name = "PATH",
+        help_heading = "Node"
+    )]
+    pub(crate) books: PathBuf,
+
+    /// How much is logged
+    #[arg(
+        long,
+        env = "AWS_VPC_K8S_CNI_LOGLEVEL",
+        default_value = "info",
+        value_name = "LEVEL",
+        value_enum,
+        ignore_case = true,
+        help_heading = "Logging"
+    )]
+    pub(crate) log_level: LogLevel,
+
+    /// What a line of the log looks like
+    #[arg(
+        long,
+        env = "WEIR_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        value_enum,
+        help_heading = "Logging"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Values that are each right but do not go together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error(
+        "POD_MTU is {pod} and AWS_VPC_ENI_MTU is {eni}: a pod's MTU may not exceed its ENI's. Lower POD_MTU or \
+         leave it out"
+    )]
+    PodMtu { pod: u32, eni: u32 },
+}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.pod_mtu() > self.eni_mtu {
+            return Err(ConfigError::PodMtu {
+                pod: self.pod_mtu(),
+                eni: self.eni_mtu,
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn targets(&self) -> Targets {
+        Targets {
+            warm_ip: self.warm_ip_target,
+            minimum_ip: self.minimum_ip_target,
+            max_enis: self.max_eni.filter(|enis| *enis > 0),
+            cooldown: Duration::from_secs(self.ip_cooldown_period.into()),
+        }
+    }
+
+    pub(crate) fn pod_mtu(&self) -> u32 {
+        self.pod_mtu.unwrap_or(self.eni_mtu)
+    }
+
+    pub(crate) fn cluster_name(&self) -> Option<String> {
+        self.cluster_name.clone().filter(|name| !name.is_empty())
+    }
+
+    pub(crate) fn imds_patience(&self) -> Duration {
+        Duration::from_secs(self.imds_patience.into())
+    }
+}
+
+/// aws-node's settings that have no effect here: the name, the values that ask for what happens anyway, and
+/// what happens instead of anything else.
+const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
+    (
+        "ADDITIONAL_ENI_TAGS",
+        &["", "{}"],
+        "ENIs get the standard tags alone",
+    ),
+    ("ANNOTATE_POD_IP", &["", "false"], "pods are not annotated"),
+    (
+        "AWS_EC2_ENDPOINT",
+        &[""],
+        "set AWS_ENDPOINT_URL_EC2 instead",
+    ),
+    (
+        "AWS_EXTERNAL_SERVICE_CIDRS",
+        &[""],
+        "there are no rules for external service CIDRs",
+    ),
+    (
+        "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
+        &["", "true"],
+        "the pool grows on cordoned nodes too",
+    ),
+    (
+        "AWS_VPC_CNI_NODE_PORT_SUPPORT",
+        &["", "true"],
+        "NodePort connections are always supported",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_BACKING_STORE",
+        &[""],
+        "set WEIR_BOOKS instead",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_CONNMARK",
+        &["", "0x80", "128"],
+        "the mark is 0x80",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
+        &["", "false"],
+        "pods get addresses of the node's own subnet",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_EXTERNALSNAT",
+        &["", "false"],
+        "what leaves the VPC is translated on the node",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_LOG_FILE",
+        &["", "stderr"],
+        "the log goes to standard error",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
+        &["", "prng"],
+        "source ports are fully random",
+    ),
+    (
+        "AWS_VPC_K8S_CNI_VETHPREFIX",
+        &["", "weir"],
+        "host links are named weir and a hash",
+    ),
+    (
+        "DISABLE_NETWORK_RESOURCE_PROVISIONING",
+        &["", "false"],
+        "ipamd asks EC2 for what the pool needs",
+    ),
+    (
+        "ENABLE_BANDWIDTH_PLUGIN",
+        &["", "false"],
+        "there is no bandwidth limit",
+    ),
+    (
+        "ENABLE_IMDS_ONLY_MODE",
+        &["", "false"],
+        "ipamd asks EC2 for what the pool needs",
+    ),
+    ("ENABLE_IPv4", &["", "true"], "pods get IPv4 addresses"),
+    ("ENABLE_IPv6", &["", "false"], "pods get IPv4 addresses"),
+    (
+        "ENABLE_MULTI_NIC",
+        &["", "false"],
+        "network card 0 alone is used",
+    ),
+    (
+        "ENABLE_POD_ENI",
+        &["", "false"],
+        "pods have no security groups of their own",
+    ),
+    (
+        "ENABLE_PREFIX_DELEGATION",
+        &["", "false"],
+        "ENIs get single addresses",
+    ),
+    (
+        "ENABLE_SUBNET_DISCOVERY",
+        &["", "false"],
+        "new ENIs are made in the primary ENI's subnet",
+    ),
+    (
+        "INTROSPECTION_BIND_ADDRESS",
+        &[""],
+        "ask weir.ipam.v1.Pool over the socket instead",
+    ),
+    (
+        "MANAGE_UNTAGGED_ENI",
+        &["", "false"],
+        "ENIs without our tags are left alone",
+    ),
+    (
+        "NETWORK_POLICY_ENFORCING_MODE",
+        &["", "none", "standard"],
+        "network policies are not enforced",
+    ),
+    (
+        "WARM_ENI_TARGET",
+        &["", "0"],
+        "WARM_IP_TARGET addresses are kept ready",
+    ),
+    (
+        "WARM_PREFIX_TARGET",
+        &["", "0"],
+        "WARM_IP_TARGET addresses are kept ready",
+    ),
+];
+
+/// One sentence for each of aws-node's settings that is set and has no effect.
+pub(crate) fn settings_without_effect(
+    environment: impl Fn(&str) -> Option<String>,
+) -> impl Iterator<Item = String> {
+    WITHOUT_EFFECT
+        .iter()
+        .filter_map(move |(name, harmless, instead)| {
+            let value = environment(name)?;
+            let asks_nothing = harmless
+                .iter()
+                .any(|harmless| harmless.eq_ignore_ascii_case(&value));
+            (!asks_nothing).then(|| format!("{name}={value} has no effect yet: {instead}"))
+        })
+}
+
+/// A whole number within bounds; the message names the variable, as clap names the flag alone.
+fn number(
+    variable: &'static str,
+    what: &'static str,
+    (least, most): (u32, u32),
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        u32::from_str(text.trim())
+            .ok()
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| {
+                format!("{variable} must be a whole number of {what} from {least} to {most}")
+            })
+    }
+}
+
+fn addresses(
+    variable: &'static str,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    number(variable, "addresses", (0, MOST_ADDRESSES))
+}
+
+fn mtu(
+    variable: &'static str,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    number(variable, "bytes", MTU)
+}
+
+fn cooldown(text: &str) -> Result<u32, String> {
+    number("IP_COOLDOWN_PERIOD", "seconds", (0, 3600))(text)
+}
+
+fn patience(text: &str) -> Result<u32, String> {
+    number("WEIR_IMDS_PATIENCE", "seconds", (1, 3600))(text)
+}
+
+fn max_enis(text: &str) -> Result<u32, String> {
+    // aws-node takes 0 and less for "as many as the instance type allows".
+    i64::from_str(text.trim())
+        .ok()
+        .and_then(|enis| u32::try_from(enis.max(0)).ok())
+        .ok_or_else(|| "MAX_ENI must be a whole number of ENIs".to_owned())
+}
+
+fn cidr(text: &str) -> Result<Ipv4Net, String> {
+    text.trim().parse().map_err(|_| {
+        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS must be IPv4 CIDRs joined by commas, such as \
+         192.0.2.0/24,198.51.100.0/24"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config, String> {
+        Cli::try_parse_from([&["ipamd"], arguments].concat())
+            .map(|cli| cli.config)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_variable_its_value_and_the_rule() {
+        let table = [
+            (
+                "--warm-ip-target=-1",
+                "-1",
+                "WARM_IP_TARGET must be a whole number of addresses",
+            ),
+            (
+                "--minimum-ip-target=many",
+                "many",
+                "MINIMUM_IP_TARGET must be a whole number",
+            ),
+            (
+                "--max-eni=two",
+                "two",
+                "MAX_ENI must be a whole number of ENIs",
+            ),
+            (
+                "--ip-cooldown-period=",
+                "",
+                "IP_COOLDOWN_PERIOD must be a whole number of seconds",
+            ),
+            (
+                "--eni-mtu=9002",
+                "9002",
+                "AWS_VPC_ENI_MTU must be a whole number of bytes from 576 to 9001",
+            ),
+            (
+                "--pod-mtu=100",
+                "100",
+                "POD_MTU must be a whole number of bytes",
+            ),
+            (
+                "--exclude-snat-cidrs=10.0.0.0/33",
+                "10.0.0.0/33",
+                "IPv4 CIDRs joined by commas",
+            ),
+        ];
+        for (argument, value, rule) in table {
+            let error = config(&[argument]).expect_err(argument);
+            assert!(
+                error.contains(value) && error.contains(rule),
+                "{argument}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_bound_on_enis_is_said_as_aws_node_says_it() {
+        let most = |argument: &str| config(&[argument]).unwrap().targets().max_enis;
+        assert_eq!(most("--max-eni=-1"), None);
+        assert_eq!(most("--max-eni=0"), None);
+        assert_eq!(most("--max-eni=2"), Some(2));
+        assert_eq!(config(&[]).unwrap().targets().max_enis, None);
+    }
+
+    #[test]
+    fn a_pods_mtu_is_its_enis_unless_given_and_never_more() {
+        assert_eq!(config(&["--eni-mtu=1500"]).unwrap().pod_mtu(), 1500);
+        let wrong = config(&["--eni-mtu=1500", "--pod-mtu=9001"]).unwrap();
+        assert_eq!(
+            wrong.check(),
+            Err(ConfigError::PodMtu {
+                pod: 9001,
+                eni: 1500
+            })
+        );
+    }
+
+    #[test]
+    fn settings_of_aws_node_that_have_no_effect_are_named_when_they_ask_for_something() {
+        let environment = |name: &str| match name {
+            "WARM_ENI_TARGET" => Some("1".to_owned()),
+            "ENABLE_PREFIX_DELEGATION" => Some("False".to_owned()),
+            "ENABLE_IPv6" => Some("true".to_owned()),
+            _ => None,
+        };
+        let said: Vec<_> = settings_without_effect(environment).collect();
+        assert_eq!(
+            said,
+            [
+                "ENABLE_IPv6=true has no effect yet: pods get IPv4 addresses",
+                "WARM_ENI_TARGET=1 has no effect yet: WARM_IP_TARGET addresses are kept ready",
+            ]
+        );
+    }
+}

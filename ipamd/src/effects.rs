@@ -1,0 +1,107 @@
+//! Carries out what the pool wants done beyond this process: EC2 and the kernel. Nothing is decided here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloud::Ec2;
+use datapath::{EniPlan, Host};
+use ipam::{Call, CallId, Effect, EniSetUp, Event};
+use tokio_util::task::TaskTracker;
+
+use crate::engine::Outcomes;
+
+/// How long the link of an ENI that EC2 calls attached is waited for before the pool is told. The pool tries
+/// again: drivers have been seen to take minutes.
+const LINK_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What effects are carried out with.
+#[derive(Clone, Debug)]
+pub(crate) struct Hands {
+    pub(crate) ec2: Arc<Ec2>,
+    pub(crate) host: Arc<Host>,
+    pub(crate) eni_mtu: u32,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) outcomes: Outcomes,
+}
+
+impl Hands {
+    /// Begins an effect; its outcome comes as an event.
+    pub(crate) fn begin(&self, effect: Effect) {
+        let hands = self.clone();
+        match effect {
+            Effect::Call(id, call) => {
+                self.tasks.spawn(async move { hands.call(id, call).await });
+            }
+            Effect::SetUpEni(eni) => {
+                self.tasks.spawn(async move { hands.set_up(eni).await });
+            }
+            Effect::RouteAddresses {
+                eni,
+                device_index,
+                addresses,
+            } => {
+                self.tasks.spawn(async move {
+                    let outcome = hands
+                        .host
+                        .hold(device_index, &addresses)
+                        .await
+                        .map_err(|error| crate::sentence(&error));
+                    if let Err(why) = &outcome {
+                        tracing::error!(%eni, ?addresses, "addresses could not be routed: {why}");
+                    }
+                    hands.outcomes.tell(Event::AddressesRouted {
+                        eni,
+                        addresses,
+                        outcome,
+                    });
+                });
+            }
+            // The pool's task sees to these itself.
+            Effect::WriteBooks | Effect::Answer(..) | Effect::Tell(_) | Effect::WakeAt(_) => {}
+        }
+    }
+
+    async fn call(&self, id: CallId, call: Call) {
+        let begun = Instant::now();
+        tracing::debug!(?call, "calling EC2");
+        let outcome = self.ec2.call(&call).await;
+        let action = call.action();
+        let eni = call.eni().map(ToString::to_string).unwrap_or_default();
+        let millis = begun.elapsed().as_millis();
+        match &outcome {
+            Ok(reply) => {
+                tracing::info!(action, eni, millis, "EC2 call done");
+                tracing::debug!(?reply, "EC2's reply");
+            }
+            Err(error) => {
+                tracing::warn!(action, eni, millis, kind = ?error.kind, "EC2 call failed: {error}");
+            }
+        }
+        self.outcomes.tell(Event::CallDone { call: id, outcome });
+    }
+
+    async fn set_up(&self, eni: EniSetUp) {
+        let outcome = if eni.device_index == 0 {
+            // `Host::prepare` has done what there is to do on the primary ENI.
+            Ok(())
+        } else {
+            let plan = EniPlan {
+                mac: datapath::Mac(eni.mac.0),
+                device_index: eni.device_index,
+                primary_address: eni.primary_address,
+                subnet: eni.subnet_cidr,
+                mtu: self.eni_mtu,
+            };
+            let outcome = self.host.set_up_eni(&plan, LINK_PATIENCE).await;
+            outcome.map_err(|error| crate::sentence(&error))
+        };
+        match &outcome {
+            Ok(()) => tracing::info!(eni = %eni.eni, device_index = eni.device_index, "ENI set up"),
+            Err(why) => tracing::error!(eni = %eni.eni, "ENI could not be set up: {why}"),
+        }
+        self.outcomes.tell(Event::EniSetUp {
+            eni: eni.eni,
+            outcome,
+        });
+    }
+}
