@@ -32,7 +32,11 @@ pub struct LabConfig {
     pub subnets: Vec<SubnetConfig>,
     /// Its nodes: one instance and one namespace each.
     pub nodes: Vec<NodeConfig>,
-    /// How the simulated EC2 behaves: Region, latencies, lags (also that of the links), seed.
+    /// How long after EC2 began attaching an ENI its link appears in the node.
+    pub link_lag: Duration,
+    /// The seed of everything random in the simulated EC2.
+    pub seed: u64,
+    /// How the simulated EC2 behaves otherwise: Region, latencies, other lags.
     pub world: WorldConfig,
     /// What the nodes' security group lets in, besides everything from its own members. All may go out.
     pub ingress: Vec<Rule>,
@@ -63,6 +67,8 @@ impl Default for LabConfig {
                 subnet("subnet-b", net(10, 0, 2, 0, 24), "b"),
             ],
             nodes: vec![node("a", "subnet-a", 101), node("b", "subnet-b", 102)],
+            link_lag: world.link_lag,
+            seed: world.seed,
             world,
             ingress: vec![
                 Rule::all(Peer::Cidr(places::PEER_NETWORK)),
@@ -198,7 +204,7 @@ impl Lab {
                 .iter()
                 .map(|node| (node.instance_id.clone(), node.netns.name().to_owned()))
                 .collect(),
-            link_lag: config.world.link_lag,
+            link_lag: config.link_lag,
             ..Surroundings::default()
         };
         let kernel = Kernel::start(&vpc, sim.clone(), around)?;
@@ -317,7 +323,11 @@ impl Lab {
 
 /// The VPC, its subnets and its instances, and the ids of those in the order of the configuration.
 fn build(config: &LabConfig) -> anyhow::Result<(World, Vec<InstanceId>)> {
-    let mut world = World::new(config.world.clone());
+    let mut world = World::new(WorldConfig {
+        seed: config.seed,
+        link_lag: config.link_lag,
+        ..config.world.clone()
+    });
     let (first, others) = config
         .vpc_cidrs
         .split_first()

@@ -26,7 +26,7 @@ A first look:
   vpc-lab up                                    # terminal 1: two nodes, until Ctrl-C
   vpc-lab enter a                               # terminal 2: a shell on node a
     ip address; ip route                        #   what EC2 and DHCP gave it
-    ping -c1 203.0.113.10                       #   the internet, by its public address
+    ping -c1 203.0.113.10                       #   the internet; it sees the public address
     curl -X PUT http://169.254.169.254/latest/api/token -H 'X-aws-ec2-metadata-token-ttl-seconds: 60'
   vpc-lab enter vpc -- ip route                 # who holds what, as the VPC sees it
   vpc-lab enter vpc -- nft list ruleset         # source check, security groups, public addresses, drops
@@ -136,8 +136,8 @@ fn raise(up: &Up) -> anyhow::Result<ExitCode> {
 
 fn config(up: &Up) -> LabConfig {
     let mut config = LabConfig::default();
-    config.world.link_lag = up.link_lag;
-    config.world.seed = up.seed;
+    config.link_lag = up.link_lag;
+    config.seed = up.seed;
     let subnets: Vec<String> = config
         .subnets
         .iter()

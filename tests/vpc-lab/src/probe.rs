@@ -52,36 +52,67 @@ impl Seen {
 /// # Errors
 /// When a socket can't be opened; a lost packet is not an error but a [`Seen`].
 pub fn tcp(from: &Netns, to: &Netns, address: Ipv4Addr) -> anyhow::Result<Seen> {
-    Probe::to(address).tcp(from, to)
+    Tcp::to(address).send(from, to)
 }
 
 /// A UDP datagram of `size` bytes from `from` to `address` in `to`, and the same back, both with don't-fragment set.
+/// More than the path carries is lost.
 ///
 /// # Errors
 /// As [`tcp`].
 pub fn udp(from: &Netns, to: &Netns, address: Ipv4Addr, size: usize) -> anyhow::Result<Seen> {
-    Probe::to(address).udp(from, to, size)
+    let open = |netns: &Netns| -> anyhow::Result<UdpSocket> {
+        let socket = netns
+            .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
+            .with_context(|| format!("opening a socket in {}", netns.name()))?;
+        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(socket)
+    };
+    let (sender, receiver) = (open(from)?, open(to)?);
+    let target = SocketAddr::from((address, receiver.local_addr()?.port()));
+    let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
+    if let Err(error) = sender.send_to(&payload, target) {
+        return Ok(seen(None, &Err(error)));
+    }
+    let mut arrived = vec![0; size + 1];
+    let (length, source) = match receiver.recv_from(&mut arrived) {
+        Ok(arrived) => arrived,
+        Err(_) => return Ok(seen(None, &Err(io::ErrorKind::TimedOut.into()))),
+    };
+    arrived.truncate(length);
+    let replied = receiver.send_to(&arrived, source).and_then(|_| {
+        let mut back = vec![0; size + 1];
+        let length = sender.recv(&mut back)?;
+        back.truncate(length);
+        if back == payload {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    });
+    Ok(seen(Some(source), &replied))
 }
 
-/// A probe with everything that can be chosen.
+/// A TCP connection with everything that can be chosen.
 #[derive(Debug, Clone)]
-pub struct Probe {
-    /// Where the sender sends to.
+pub struct Tcp {
+    /// Where the sender connects to.
     pub to: Ipv4Addr,
-    /// The port that the sender sends to, where it differs from the listener's (a NodePort).
+    /// The port that the sender connects to, where it differs from the listener's (a NodePort).
     pub port: Option<u16>,
     /// The port of the listener; the kernel's choice if none.
     pub listen_port: Option<u16>,
-    /// The source address that the sender binds; the kernel's choice if none.
+    /// The source address that the sender binds, one of its own; the kernel's choice if none.
     pub bind: Option<Ipv4Addr>,
     /// How long to wait.
     pub patience: Duration,
 }
 
-impl Probe {
-    /// To this address, all else being the kernel's choice.
-    pub fn to(address: Ipv4Addr) -> Probe {
-        Probe {
+impl Tcp {
+    /// A connection to this address, all else being the kernel's choice.
+    pub fn to(address: Ipv4Addr) -> Tcp {
+        Tcp {
             to: address,
             port: None,
             listen_port: None,
@@ -90,108 +121,29 @@ impl Probe {
         }
     }
 
-    /// To this port instead of the listener's.
-    #[must_use]
-    pub fn port(self, port: u16) -> Probe {
-        Probe {
-            port: Some(port),
-            ..self
-        }
-    }
-
-    /// Received on this port.
-    #[must_use]
-    pub fn listen_port(self, port: u16) -> Probe {
-        Probe {
-            listen_port: Some(port),
-            ..self
-        }
-    }
-
-    /// Sent from this address, which must be one of the sender's namespace.
-    #[must_use]
-    pub fn bind(self, source: Ipv4Addr) -> Probe {
-        Probe {
-            bind: Some(source),
-            ..self
-        }
-    }
-
-    /// Given up after this long.
-    #[must_use]
-    pub fn patience(self, patience: Duration) -> Probe {
-        Probe { patience, ..self }
-    }
-
-    /// As a TCP connection, with a few bytes each way.
+    /// Connects from `from` and sends a few bytes each way; a listener in `to` answers.
     ///
     /// # Errors
     /// As [`tcp`].
-    pub fn tcp(&self, from: &Netns, to: &Netns) -> anyhow::Result<Seen> {
+    pub fn send(&self, from: &Netns, to: &Netns) -> anyhow::Result<Seen> {
         let listener = to
-            .run(|| TcpListener::bind(self.listen()))
+            .run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.listen_port.unwrap_or(0))))
             .with_context(|| format!("listening in {}", to.name()))?;
         listener.set_nonblocking(true)?;
-        let target = self.target(listener.local_addr()?);
+        let port = self.port.unwrap_or(listener.local_addr()?.port());
+        let target = SocketAddr::from((self.to, port));
         let deadline = Instant::now() + self.patience;
         let (source, sent) = thread::scope(|scope| {
             let server = scope.spawn(|| answer(&listener, deadline));
             let sent = from.run(|| exchange(target, self.bind, deadline));
             (server.join().unwrap_or(None), sent)
         });
-        Ok(seen(source, sent))
-    }
-
-    /// As a UDP datagram of `size` bytes, and the same back, both with don't-fragment set.
-    ///
-    /// # Errors
-    /// As [`tcp`].
-    pub fn udp(&self, from: &Netns, to: &Netns, size: usize) -> anyhow::Result<Seen> {
-        let receiver = to
-            .run(|| UdpSocket::bind(self.listen()))
-            .with_context(|| format!("listening in {}", to.name()))?;
-        let sender = from
-            .run(|| UdpSocket::bind((self.bind.unwrap_or(Ipv4Addr::UNSPECIFIED), 0)))
-            .with_context(|| format!("opening a socket in {}", from.name()))?;
-        let target = self.target(receiver.local_addr()?);
-        for socket in [&receiver, &sender] {
-            set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DO)?;
-            socket.set_read_timeout(Some(self.patience))?;
-        }
-        let payload: Vec<u8> = (0..=u8::MAX).cycle().take(size).collect();
-        if let Err(error) = sender.send_to(&payload, target) {
-            return Ok(seen(None, Err(error)));
-        }
-        let mut arrived = vec![0; size + 1];
-        let (length, source) = match receiver.recv_from(&mut arrived) {
-            Ok(arrived) => arrived,
-            Err(_) => return Ok(seen(None, Err(io::ErrorKind::TimedOut.into()))),
-        };
-        arrived.truncate(length);
-        let sent = receiver.send_to(&arrived, source).and_then(|_| {
-            let mut back = vec![0; size + 1];
-            let length = sender.recv(&mut back)?;
-            back.truncate(length);
-            if back == payload {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::InvalidData.into())
-            }
-        });
-        Ok(seen(Some(source), sent))
-    }
-
-    fn listen(&self) -> (Ipv4Addr, u16) {
-        (Ipv4Addr::UNSPECIFIED, self.listen_port.unwrap_or(0))
-    }
-
-    fn target(&self, listener: SocketAddr) -> SocketAddr {
-        SocketAddr::from((self.to, self.port.unwrap_or(listener.port())))
+        Ok(seen(source, &sent))
     }
 }
 
-fn seen(source: Option<SocketAddr>, sent: io::Result<()>) -> Seen {
-    let why = match (&sent, source) {
+fn seen(source: Option<SocketAddr>, sent: &io::Result<()>) -> Seen {
+    let why = match (sent, source) {
         (Ok(()), _) => String::new(),
         (Err(error), Some(source)) => {
             format!("the request arrived from {source}, but the reply did not come back: {error}")
