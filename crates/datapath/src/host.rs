@@ -1,11 +1,22 @@
 //! What the pods of a node share: forwarding, rules, ENIs, held addresses and the nftables table.
 
+mod eni;
+
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 
-use crate::layout::Mac;
+use crate::layout::{
+    self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS, UNREACHABLE_METRIC,
+};
+use crate::netlink::KernelError;
+use crate::nft;
+use crate::rtnl::{self, Route, Rtnl, Rule, Selector, Way};
+use crate::sysctl::{self, IfAbsent, SysctlError};
 
 /// The node as it is to be before the first pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +45,7 @@ pub struct EniAddresses {
 pub struct EniPlan {
     /// Its MAC: the only thing that EC2 and the kernel both know it by.
     pub mac: Mac,
-    /// Its device index on the instance, at least 1.
+    /// Its device index on the instance, from 1 to 127.
     pub device_index: u32,
     /// Its primary address.
     pub primary_address: Ipv4Addr,
@@ -58,11 +69,26 @@ pub enum HostError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The device index can't be that of a secondary ENI.
+    #[error("device index {0} is not that of a secondary ENI: their marks have room for 1 to 127")]
+    DeviceIndex(u32),
+    /// The kernel refused a step.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A setting could not be written.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
 }
 
 /// The current network namespace, as ipamd changes it. Its methods may be called at the same time.
-#[derive(Debug)]
-pub struct Host {}
+///
+/// Settings under `/proc/sys` are those of the thread that polls, so all of a process's threads must be in
+/// one network namespace, as they are unless a program goes out of its way.
+#[derive(Clone, Debug)]
+pub struct Host {
+    rtnl: Rtnl,
+    nft: nft::Table,
+}
 
 impl Host {
     /// Opens netlink sockets in the current network namespace. Inside a tokio runtime.
@@ -70,7 +96,10 @@ impl Host {
     /// # Errors
     /// When the kernel gives no socket.
     pub fn open() -> Result<Self, HostError> {
-        todo!()
+        Ok(Self {
+            rtnl: rtnl::open()?,
+            nft: nft::Table::open()?,
+        })
     }
 
     /// Brings the node into shape: forwarding, `rp_filter` of the primary ENI, rules 512 and 1024, the holds
@@ -79,28 +108,69 @@ impl Host {
     /// # Errors
     /// When the primary ENI is not there, or the kernel refuses a step.
     pub async fn prepare(&self, node: &NodePlan) -> Result<(), HostError> {
-        let _ = node;
-        todo!()
-    }
+        let primary = self.find_link(node.primary_mac, Duration::ZERO).await?;
+        sysctl::set("ipv4/ip_forward", "1", IfAbsent::Fail)?;
+        eni::loosen_reverse_path_filter(&primary.name)?;
 
-    /// Sets up a secondary ENI: waits for its link until `deadline`, then MTU, up, `rp_filter` 2, its
-    /// primary address, its table and its rules. What is right already is left alone.
-    ///
-    /// # Errors
-    /// When the link does not come, or the kernel refuses a step.
-    pub async fn set_up_eni(&self, eni: &EniPlan, deadline: Duration) -> Result<(), HostError> {
-        let _ = (eni, deadline);
-        todo!()
+        // Routes before the rule that leads to them, rules before the marks that lead to those.
+        let held: BTreeSet<_> = node
+            .held
+            .iter()
+            .flat_map(|eni| eni.addresses.clone())
+            .collect();
+        let stale = self
+            .unreachable()
+            .await?
+            .into_iter()
+            .filter(|address| !held.contains(address));
+        let mut steps: Vec<_> = stale.map(|address| unreachable(address).delete()).collect();
+        steps.extend(held.iter().map(|address| unreachable(*address).put()));
+        let main = layout::eni_table(0);
+        let connmark = Selector::Mark {
+            mark: CONNMARK,
+            mask: CONNMARK,
+        };
+        steps.push(rule(RULE_CONNMARK, connmark, main).ensure());
+        steps.push(rule(RULE_PODS, Selector::All, PODS_TABLE).ensure());
+        for eni in node.held.iter().filter(|eni| eni.device_index > 0) {
+            steps.push(eni::mark_rule(eni.device_index)?.ensure());
+        }
+        self.rtnl.run(steps).await?;
+
+        let marks = node
+            .held
+            .iter()
+            .flat_map(|eni| marks(eni.device_index, &eni.addresses));
+        let rules = nft::Node {
+            primary_link: primary.index,
+            primary_address: node.primary_address,
+            vpc_cidrs: node.vpc_cidrs.clone(),
+        };
+        Ok(self.nft.ensure(&rules, &marks.collect()).await?)
     }
 
     /// Takes addresses into service: `unreachable` until a pod has them, and on a secondary ENI the mark that
-    /// sends what they send out by it. Repeats are harmless.
+    /// sends what they send out by it. Repeats are harmless. After [`Host::prepare`].
     ///
     /// # Errors
     /// When the kernel refuses.
     pub async fn hold(&self, device_index: u32, addresses: &[Ipv4Addr]) -> Result<(), HostError> {
-        let _ = (device_index, addresses);
-        todo!()
+        let mut steps: Vec<_> = addresses
+            .iter()
+            .map(|address| unreachable(*address).put())
+            .collect();
+        if device_index > 0 {
+            steps.push(eni::mark_rule(device_index)?.ensure());
+        }
+        self.rtnl.run(steps).await?;
+        if device_index == 0 {
+            // An address that was on a secondary ENI before must lose its mark.
+            return Ok(self.nft.remove(addresses).await?);
+        }
+        Ok(self
+            .nft
+            .add(&marks(device_index, addresses).collect())
+            .await?)
     }
 
     /// The opposite of [`Host::hold`]. Repeats are harmless.
@@ -112,7 +182,62 @@ impl Host {
         device_index: u32,
         addresses: &[Ipv4Addr],
     ) -> Result<(), HostError> {
-        let _ = (device_index, addresses);
-        todo!()
+        if device_index > 0 {
+            self.nft.remove(addresses).await?;
+        }
+        let steps = addresses
+            .iter()
+            .map(|address| unreachable(*address).delete());
+        self.rtnl.run(steps.collect()).await?;
+        Ok(())
     }
+
+    /// The addresses that have our `unreachable` route.
+    async fn unreachable(&self) -> Result<Vec<Ipv4Addr>, HostError> {
+        let what = format!("list the routes of table {PODS_TABLE}");
+        let routes = self.rtnl.dump(&what, rtnl::routes_in(PODS_TABLE)).await?;
+        Ok(routes.into_iter().filter_map(held_address).collect())
+    }
+}
+
+fn rule(priority: u32, selector: Selector, table: u32) -> Rule {
+    Rule {
+        priority,
+        selector,
+        table,
+    }
+}
+
+fn unreachable(address: Ipv4Addr) -> Route {
+    let way = Way::Unreachable {
+        metric: UNREACHABLE_METRIC,
+    };
+    Route {
+        destination: address.into(),
+        table: PODS_TABLE,
+        way,
+    }
+}
+
+fn marks(device_index: u32, addresses: &[Ipv4Addr]) -> impl Iterator<Item = (Ipv4Addr, u32)> {
+    let held = if device_index == 0 { &[] } else { addresses };
+    held.iter().map(move |address| (*address, device_index))
+}
+
+fn held_address(route: RouteNetlinkMessage) -> Option<Ipv4Addr> {
+    let RouteNetlinkMessage::NewRoute(route) = route else {
+        return None;
+    };
+    if route.header.kind != RouteType::Unreachable
+        || route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
+    {
+        return None;
+    }
+    route
+        .attributes
+        .into_iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(address),
+            _ => None,
+        })
 }

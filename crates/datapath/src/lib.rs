@@ -11,6 +11,7 @@ pub mod host;
 pub mod layout;
 mod netlink;
 pub mod netns;
+mod nft;
 pub mod pod;
 mod rtnl;
 mod sysctl;

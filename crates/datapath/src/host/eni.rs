@@ -1,0 +1,212 @@
+//! A secondary ENI: its link, address, table and rules.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
+};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rustix::io::Errno;
+use tokio::time::Instant;
+
+use super::{EniPlan, Host, HostError, rule};
+use crate::layout::{ENI_MARK_MASK, Mac, RULE_ENI, RULE_ENI_PRIMARY, eni_mark, eni_table};
+use crate::rtnl::{self, Route, Rule, Selector, Way};
+use crate::sysctl::{self, IfAbsent};
+
+/// A link of the host, as far as an ENI needs it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    mtu: u32,
+    is_up: bool,
+}
+
+impl Host {
+    /// Sets up a secondary ENI: waits for its link until `deadline`, then MTU, up, `rp_filter` 2, its
+    /// primary address and no other, its table and its rules. What is right already is left alone.
+    ///
+    /// # Errors
+    /// When the link does not come, or the kernel refuses a step.
+    pub async fn set_up_eni(&self, eni: &EniPlan, deadline: Duration) -> Result<(), HostError> {
+        let mark_rule = mark_rule(eni.device_index)?;
+        let table = eni_table(eni.device_index);
+        let link = self.find_link(eni.mac, deadline).await?;
+        let Link { index, name, .. } = &link;
+        let index = *index;
+        loosen_reverse_path_filter(name)?;
+
+        let mut steps = Vec::new();
+        if link.mtu != eni.mtu || !link.is_up {
+            let mut change = rtnl::up(rtnl::indexed(index));
+            change.attributes.push(LinkAttribute::Mtu(eni.mtu));
+            let what = format!("bring up link {name} with MTU {}", eni.mtu);
+            steps.push(rtnl::set_link(what, change));
+        }
+        // A DHCP client or cloud-init may have given the link more addresses, even the pods': the node
+        // would take their packets for its own. They go first, as ours may be secondary to one of them.
+        let own = Ipv4Net::new_assert(eni.primary_address, eni.subnet.prefix_len());
+        for address in self
+            .addresses(index)
+            .await?
+            .into_iter()
+            .filter(|found| *found != own)
+        {
+            steps.push(rtnl::delete_address(index, address));
+        }
+        // The subnet is reached by the ENI's own table, so the main one gets no route to it.
+        let flags = AddressFlags::Noprefixroute;
+        steps.push(rtnl::add_address(index, own, flags).tolerating(Errno::EXIST));
+        steps.push(rtnl::delete_connected_route(index, eni.subnet.trunc()));
+
+        let router = router(eni.subnet);
+        let on_link = Way::Link { index };
+        let by_router = Way::Via {
+            gateway: router,
+            index,
+        };
+        steps.push(
+            Route {
+                destination: router.into(),
+                table,
+                way: on_link,
+            }
+            .put(),
+        );
+        steps.push(
+            Route {
+                destination: Ipv4Net::default(),
+                table,
+                way: by_router,
+            }
+            .put(),
+        );
+        let own_traffic = Selector::From(eni.primary_address);
+        steps.push(rule(RULE_ENI_PRIMARY, own_traffic, table).ensure());
+        steps.push(mark_rule.ensure());
+        self.rtnl.run(steps).await?;
+        Ok(())
+    }
+
+    /// The link with this MAC, waited for until `patience` is over. An attached ENI appears within a second or
+    /// two, so it is looked for ever more rarely.
+    pub(super) async fn find_link(&self, mac: Mac, patience: Duration) -> Result<Link, HostError> {
+        const FIRST: Duration = Duration::from_millis(20);
+        const LONGEST: Duration = Duration::from_millis(500);
+        let begin = Instant::now();
+        let mut pause = FIRST;
+        loop {
+            let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+            let links = self.rtnl.dump("list the links", request).await?;
+            if let Some(link) = links.into_iter().find_map(|link| eni_link(link, mac)) {
+                return Ok(link);
+            }
+            let left = patience.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return Err(HostError::LinkMissing {
+                    mac,
+                    waited: patience,
+                });
+            }
+            tokio::time::sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST);
+        }
+    }
+
+    /// The global IPv4 addresses of a link.
+    async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Net>, HostError> {
+        let mut filter = AddressMessage::default();
+        filter.header.family = AddressFamily::Inet;
+        filter.header.index = index;
+        let request = RouteNetlinkMessage::GetAddress(filter);
+        let found = self.rtnl.dump("list the link's addresses", request).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|address| global_address(address, index))
+            .collect())
+    }
+}
+
+/// The rule that leads what bears the ENI's mark to its table.
+pub(super) fn mark_rule(device_index: u32) -> Result<Rule, HostError> {
+    if device_index == 0 || device_index > ENI_MARK_MASK {
+        return Err(HostError::DeviceIndex(device_index));
+    }
+    let selector = Selector::Mark {
+        mark: eni_mark(device_index),
+        mask: ENI_MARK_MASK,
+    };
+    Ok(rule(RULE_ENI, selector, eni_table(device_index)))
+}
+
+/// Strict filtering asks for the way back without the mark, finds the primary ENI, and drops all that comes
+/// to pods by others. 2 is loose; the kernel takes the larger of this and `all`.
+pub(super) fn loosen_reverse_path_filter(link: &str) -> Result<(), HostError> {
+    Ok(sysctl::set(
+        &format!("ipv4/conf/{link}/rp_filter"),
+        "2",
+        IfAbsent::Fail,
+    )?)
+}
+
+/// The VPC's router: the subnet's second address (VPC user guide, "Subnet CIDR blocks").
+fn router(subnet: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
+}
+
+/// The message as a link, if it has the MAC and is the ENI itself and nothing stacked on it, which would
+/// have the same.
+fn eni_link(message: RouteNetlinkMessage, mac: Mac) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return None;
+    };
+    let is_up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        is_up,
+    };
+    let mut has_mac = false;
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::Address(address) => has_mac = address == mac.0,
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::LinkInfo(info) if info.iter().any(is_stacked) => return None,
+            _ => {}
+        }
+    }
+    has_mac.then_some(link)
+}
+
+fn is_stacked(info: &LinkInfo) -> bool {
+    use InfoKind::{Bond, Bridge, IpVlan, MacVlan, MacVtap, Vlan};
+    matches!(
+        info,
+        LinkInfo::Kind(Bond | Bridge | IpVlan | MacVlan | MacVtap | Vlan)
+    )
+}
+
+fn global_address(message: RouteNetlinkMessage, index: u32) -> Option<Ipv4Net> {
+    let RouteNetlinkMessage::NewAddress(message) = message else {
+        return None;
+    };
+    if message.header.scope != AddressScope::Universe || message.header.index != index {
+        return None;
+    }
+    message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(std::net::IpAddr::V4(local)) => {
+                Ipv4Net::new(*local, message.header.prefix_len).ok()
+            }
+            _ => None,
+        })
+}

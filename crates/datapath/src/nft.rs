@@ -1,0 +1,282 @@
+//! Our nftables table: changed in transactions, so that no packet ever meets half of it.
+//!
+//! It is `table ip weir`, not `inet`: what it does (marks for NodePort, source translation) exists for IPv4
+//! alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2.
+
+mod expr;
+mod ruleset;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute,
+    RuleMessage, SetElementAttribute, SetElementList, SetElementMessage, TableAttribute,
+    TableMessage, VerdictAttribute,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+};
+use rustix::io::Errno;
+
+pub(crate) use ruleset::Node;
+use ruleset::TABLE;
+
+use crate::netlink::{KernelError, Netlink};
+
+type Step = crate::netlink::Step<NetfilterMessage>;
+
+/// The netfilter protocol of netlink, and within it the number of nf_tables (linux/netfilter/nfnetlink.h).
+const NETLINK_NETFILTER: isize = 12;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+
+/// Elements in one message: an attribute holds at most 64 KiB, and an element takes some 70 bytes.
+const ELEMENTS: usize = 500;
+
+/// The table in the current network namespace.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    netlink: Netlink<NetfilterMessage>,
+}
+
+/// Which address leaves by which ENI, by device index.
+pub(crate) type Marks = BTreeMap<Ipv4Addr, u32>;
+
+impl Table {
+    pub(crate) fn open() -> Result<Self, KernelError> {
+        Ok(Self {
+            netlink: Netlink::open(NETLINK_NETFILTER)?,
+        })
+    }
+
+    /// Makes the table what it should be for `node`, with exactly `marks`. If the rules are right already,
+    /// only the elements that differ are changed; if all is right, nothing is.
+    pub(crate) async fn ensure(&self, node: &Node, marks: &Marks) -> Result<(), KernelError> {
+        let rules = ruleset::steps(node);
+        if !self.is_current(&rules).await? {
+            let mut steps = ruleset::removal();
+            steps.extend(rules.steps);
+            for index in distinct(marks.values()) {
+                steps.extend(ruleset::eni_chain(index));
+            }
+            steps.extend(add(marks));
+            return self.transact(steps).await;
+        }
+        let found = self.marks().await?;
+        let stale: Marks = difference(&found, marks);
+        let missing: Marks = difference(marks, &found);
+        self.change(&stale, &missing).await
+    }
+
+    /// Adds marks, or changes those of addresses that moved to another ENI.
+    pub(crate) async fn add(&self, marks: &Marks) -> Result<(), KernelError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        match self.transact(add(marks)).await {
+            // An ENI without a chain yet, or an address that moved: needs a look at what is there.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::BUSY)) => {
+                let found = self.marks().await?;
+                let missing: Marks = difference(marks, &found);
+                let moved = found
+                    .into_iter()
+                    .filter(|(address, _)| missing.contains_key(address));
+                self.change(&moved.collect(), &missing).await
+            }
+            done => done,
+        }
+    }
+
+    /// Removes the marks of addresses, as far as they have any.
+    pub(crate) async fn remove(&self, addresses: &[Ipv4Addr]) -> Result<(), KernelError> {
+        let found = self.marks().await?;
+        let stale = found
+            .into_iter()
+            .filter(|(address, _)| addresses.contains(address));
+        self.change(&stale.collect(), &Marks::new()).await
+    }
+
+    async fn change(&self, stale: &Marks, missing: &Marks) -> Result<(), KernelError> {
+        if stale.is_empty() && missing.is_empty() {
+            return Ok(());
+        }
+        let mut steps = delete(stale);
+        for index in distinct(missing.values()) {
+            if !self.has_chain(&ruleset::eni_chain_name(index)).await? {
+                steps.extend(ruleset::eni_chain(index));
+            }
+        }
+        steps.extend(add(missing));
+        self.transact(steps).await
+    }
+
+    /// Whether the table in the kernel was made from these rules and still has them all.
+    async fn is_current(&self, rules: &ruleset::Rules) -> Result<bool, KernelError> {
+        let table = NfTablesMessage::GetTable(TableMessage {
+            attributes: vec![TableAttribute::Name(TABLE.into())],
+        });
+        let read = Step::new(format!("read nftables table {TABLE}"), message(table), 0);
+        let comment = match self.netlink.run(vec![read]).await {
+            Ok(replies) => replies.into_iter().find_map(|reply| match reply.inner {
+                NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) => table
+                    .attributes
+                    .into_iter()
+                    .find_map(|attribute| match attribute {
+                        TableAttribute::UserData(data) => Some(data),
+                        _ => None,
+                    }),
+                _ => None,
+            }),
+            Err(error) if error.errno() == Some(Errno::NOENT) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(comment.as_ref() == Some(&rules.comment) && self.rule_counts().await? == rules.counts)
+    }
+
+    /// How many rules each of the chains has that are the same on every node.
+    async fn rule_counts(&self) -> Result<BTreeMap<String, usize>, KernelError> {
+        let filter = NfTablesMessage::GetRule(RuleMessage {
+            attributes: vec![RuleAttribute::Table(TABLE.into())],
+        });
+        let what = format!("list the rules of nftables table {TABLE}");
+        let mut counts = BTreeMap::new();
+        for reply in self.netlink.dump(&what, message(filter)).await? {
+            let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = reply.inner
+            else {
+                continue;
+            };
+            for attribute in rule.attributes {
+                if let RuleAttribute::Chain(chain) = attribute
+                    && !ruleset::is_eni_chain(&chain)
+                {
+                    *counts.entry(chain).or_insert(0) += 1;
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn has_chain(&self, name: &str) -> Result<bool, KernelError> {
+        let chain = NfTablesMessage::GetChain(ChainMessage {
+            attributes: vec![
+                ChainAttribute::Table(TABLE.into()),
+                ChainAttribute::Name(name.into()),
+            ],
+        });
+        let read = Step::new(format!("read nftables chain {name}"), message(chain), 0);
+        match self.netlink.run(vec![read]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn marks(&self) -> Result<Marks, KernelError> {
+        let filter = NfTablesMessage::GetSetElement(SetElementMessage {
+            attributes: vec![
+                SetElementList::Table(TABLE.into()),
+                SetElementList::Set(ruleset::MARKS.into()),
+            ],
+        });
+        let what = format!("list map {} of nftables table {TABLE}", ruleset::MARKS);
+        let mut marks = Marks::new();
+        for reply in self.netlink.dump(&what, message(filter)).await? {
+            let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) = reply.inner
+            else {
+                continue;
+            };
+            for attribute in list.attributes {
+                if let SetElementList::Elements(elements) = attribute {
+                    marks.extend(elements.into_iter().filter_map(mark));
+                }
+            }
+        }
+        Ok(marks)
+    }
+
+    async fn transact(&self, steps: Vec<Step>) -> Result<(), KernelError> {
+        let control = |inner: ControlMessage| {
+            let family = NetfilterProtoFamily::Unspec;
+            NetfilterMessage::new(NetfilterHeader::new(family, 0, NFNL_SUBSYS_NFTABLES), inner)
+        };
+        let (begin, end) = (ControlMessage::BatchBegin, ControlMessage::BatchEnd);
+        self.netlink
+            .transact(control(begin), steps, control(end))
+            .await
+    }
+}
+
+fn message(inner: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(
+        NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0),
+        inner,
+    )
+}
+
+fn add(marks: &Marks) -> Vec<Step> {
+    elements(marks, "add", NfTablesMessage::NewSetElement)
+}
+
+fn delete(marks: &Marks) -> Vec<Step> {
+    elements(marks, "delete", NfTablesMessage::DeleteSetElement)
+}
+
+fn elements(
+    marks: &Marks,
+    verb: &str,
+    wrap: impl Fn(SetElementMessage) -> NfTablesMessage,
+) -> Vec<Step> {
+    let elements: Vec<_> = marks
+        .iter()
+        .map(|(address, index)| {
+            let verdict = expr::jump(&ruleset::eni_chain_name(*index));
+            ListAttribute::Element(vec![
+                SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec())),
+                SetElementAttribute::Data(DataAttribute::Verdict(verdict)),
+            ])
+        })
+        .collect();
+    let what = format!("{verb} elements of nftables map {}", ruleset::MARKS);
+    elements
+        .chunks(ELEMENTS)
+        .map(|chunk| ruleset::set_elements(what.clone(), ruleset::MARKS, chunk.to_vec(), &wrap))
+        .collect()
+}
+
+/// The mark that an element stands for, if it is one of ours.
+fn mark(element: ListAttribute<SetElementAttribute>) -> Option<(Ipv4Addr, u32)> {
+    let ListAttribute::Element(attributes) = element else {
+        return None;
+    };
+    let (mut address, mut index) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => {
+                address = <[u8; 4]>::try_from(key).ok().map(Ipv4Addr::from);
+            }
+            SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
+                index = verdict.into_iter().find_map(|attribute| match attribute {
+                    VerdictAttribute::Chain(chain) => ruleset::eni_chain_index(&chain),
+                    _ => None,
+                });
+            }
+            _ => {}
+        }
+    }
+    // An element that leads elsewhere is not ours: index 0 makes it differ from all that is wanted.
+    Some((address?, index.unwrap_or(0)))
+}
+
+fn difference(these: &Marks, those: &Marks) -> Marks {
+    let differs = |address: &Ipv4Addr, index: &u32| those.get(address) != Some(index);
+    these
+        .iter()
+        .filter(|(a, i)| differs(a, i))
+        .map(|(a, i)| (*a, *i))
+        .collect()
+}
+
+fn distinct<'a>(indexes: impl Iterator<Item = &'a u32>) -> std::collections::BTreeSet<u32> {
+    indexes.copied().collect()
+}

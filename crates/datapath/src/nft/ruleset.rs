@@ -1,0 +1,321 @@
+//! The rules, as text that is easy to check:
+//!
+//! ```text
+//! table ip weir {
+//!   set vpc { type ipv4_addr; flags interval; }       # not translated, not marked
+//!   map eni { type ipv4_addr : verdict; }             # address on a secondary ENI : jump eni-N
+//!   chain eni-N { meta mark set meta mark & ~0x7f | N }
+//!   chain mark { type filter hook prerouting priority -150;
+//!     iif PRIMARY fib daddr . iif type local  ct mark set ct mark | 0x80
+//!     iifgroup != PODS return
+//!     ct mark & 0x80 != 0  meta mark set meta mark | 0x80
+//!     ip saddr vmap @eni
+//!   }
+//!   chain outbound { type filter hook prerouting priority -95;
+//!     iifgroup != PODS return
+//!     ct state new  ip daddr != @vpc  fib daddr type != local
+//!       ct mark set ct mark | 0x80  meta mark set meta mark | 0x80
+//!   }
+//!   chain source { type nat hook postrouting priority 100;
+//!     ip daddr @vpc return
+//!     fib daddr type local return
+//!     fib saddr type local return
+//!     snat to PRIMARY fully-random
+//!   }
+//! }
+//! ```
+//!
+//! - `mark` stands before destination NAT (-100): there a NodePort connection still names the node. What
+//!   belongs to it, and what was marked when it went out, is marked again on every packet: NAT chains see
+//!   only the first packet of a connection.
+//! - `outbound` stands after it: a service's address leads to a pod in the VPC, or out of it.
+//! - `source` leaves alone what the node itself sends: it has the right address already.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, InetHookNumber, ListAttribute,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
+    SetElementFlags, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
+    TableMessage,
+};
+use rtnetlink::packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use sha2::{Digest, Sha256};
+
+use super::expr::{self, CT_NEW, Expr, RTN_LOCAL, Read, Write};
+use super::{Step, message};
+use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP, eni_mark};
+
+pub(super) const TABLE: &str = "weir";
+pub(super) const MARKS: &str = "eni";
+const VPC: &str = "vpc";
+const ENI_CHAIN: &str = "eni-";
+
+/// What the rules depend on.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// The index of the primary ENI's link.
+    pub(crate) primary_link: u32,
+    pub(crate) primary_address: Ipv4Addr,
+    pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+}
+
+/// The messages that make the table, and how to know it again.
+pub(super) struct Rules {
+    pub(super) steps: Vec<Step>,
+    /// The table's user data: a comment with a digest of all that `steps` say.
+    pub(super) comment: Vec<u8>,
+    /// How many rules each chain has.
+    pub(super) counts: BTreeMap<String, usize>,
+}
+
+/// Removes the table, whether or not it is there: it is made if need be.
+pub(super) fn removal() -> Vec<Step> {
+    let table = || TableMessage {
+        attributes: vec![TableAttribute::Name(TABLE.into())],
+    };
+    let what = format!("replace nftables table {TABLE}");
+    vec![
+        Step::new(
+            what.clone(),
+            message(NfTablesMessage::NewTable(table())),
+            NLM_F_CREATE,
+        ),
+        Step::new(what, message(NfTablesMessage::DeleteTable(table())), 0),
+    ]
+}
+
+/// Makes the table, without marks.
+pub(super) fn steps(node: &Node) -> Rules {
+    let pods = || Read::IifGroup.is_not(LINK_GROUP);
+    let mut body = Body::default();
+
+    body.set(VPC, SetFlags::Interval, &[]);
+    body.vpc(&node.vpc_cidrs);
+    // NFT_DATA_VERDICT: the map's values are verdicts.
+    body.set(MARKS, SetFlags::Map, &[SetAttribute::DataType(0xffff_ff00)]);
+
+    body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
+    body.rule(
+        "mark",
+        [
+            Read::Iif.is(node.primary_link),
+            Read::DestinationTypeOnIif.is(RTN_LOCAL),
+            Write::CtMark.set(CONNMARK, 0),
+        ],
+    );
+    body.rule("mark", [pods(), expr::return_()]);
+    body.rule(
+        "mark",
+        [Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
+    );
+    body.rule("mark", [Read::SourceAddress.verdict_by(MARKS)]);
+
+    body.chain("outbound", "filter", InetHookNumber::PreRouting, -95);
+    body.rule("outbound", [pods(), expr::return_()]);
+    body.rule(
+        "outbound",
+        [
+            Read::CtState.has(CT_NEW),
+            Read::DestinationAddress.is_not_in(VPC),
+            Read::DestinationType.is_not(RTN_LOCAL),
+            Write::CtMark.set(CONNMARK, 0),
+            Write::Mark.set(CONNMARK, 0),
+        ],
+    );
+
+    body.chain("source", "nat", InetHookNumber::PostRouting, 100);
+    body.rule(
+        "source",
+        [Read::DestinationAddress.is_in(VPC), expr::return_()],
+    );
+    body.rule(
+        "source",
+        [Read::DestinationType.is(RTN_LOCAL), expr::return_()],
+    );
+    body.rule("source", [Read::SourceType.is(RTN_LOCAL), expr::return_()]);
+    body.rule("source", [expr::snat(node.primary_address)]);
+
+    let comment = comment(&body.messages);
+    let table = TableMessage {
+        attributes: vec![
+            TableAttribute::Name(TABLE.into()),
+            TableAttribute::UserData(comment.clone()),
+        ],
+    };
+    let what = format!("make nftables table {TABLE}");
+    let table = Step::new(
+        what,
+        message(NfTablesMessage::NewTable(table)),
+        NLM_F_CREATE,
+    );
+    let rest = body
+        .messages
+        .into_iter()
+        .map(|(what, inner, flags)| Step::new(what, message(inner), NLM_F_CREATE | flags));
+    Rules {
+        steps: std::iter::once(table).chain(rest).collect(),
+        comment,
+        counts: body.counts,
+    }
+}
+
+/// The chain that gives packets the mark of one ENI. Only if it is not there: it would get a second rule.
+pub(super) fn eni_chain(device_index: u32) -> Vec<Step> {
+    let name = eni_chain_name(device_index);
+    let mut body = Body::default();
+    body.add_chain(&name, Vec::new());
+    body.rule(
+        &name,
+        [Write::Mark.set(eni_mark(device_index), ENI_MARK_MASK)],
+    );
+    let steps = body.messages.into_iter();
+    steps
+        .map(|(what, inner, flags)| Step::new(what, message(inner), NLM_F_CREATE | flags))
+        .collect()
+}
+
+pub(super) fn eni_chain_name(device_index: u32) -> String {
+    format!("{ENI_CHAIN}{device_index}")
+}
+
+pub(super) fn eni_chain_index(name: &str) -> Option<u32> {
+    name.strip_prefix(ENI_CHAIN)?.parse().ok()
+}
+
+pub(super) fn is_eni_chain(name: &str) -> bool {
+    name.starts_with(ENI_CHAIN)
+}
+
+/// A message with elements of a set or map.
+pub(super) fn set_elements(
+    what: String,
+    set: &str,
+    elements: Vec<ListAttribute<SetElementAttribute>>,
+    wrap: impl Fn(SetElementMessage) -> NfTablesMessage,
+) -> Step {
+    Step::new(
+        what,
+        message(wrap(elements_of(set, elements))),
+        NLM_F_CREATE,
+    )
+}
+
+fn elements_of(set: &str, elements: Vec<ListAttribute<SetElementAttribute>>) -> SetElementMessage {
+    SetElementMessage {
+        attributes: vec![
+            SetElementList::Table(TABLE.into()),
+            SetElementList::Set(set.into()),
+            SetElementList::Elements(elements),
+        ],
+    }
+}
+
+/// The table's contents, in the making.
+#[derive(Default)]
+struct Body {
+    /// What each is to do, the message, and its flags beside CREATE.
+    messages: Vec<(String, NfTablesMessage, u16)>,
+    counts: BTreeMap<String, usize>,
+    sets: u32,
+}
+
+impl Body {
+    /// A set of IPv4 addresses, or a map from them.
+    fn set(&mut self, name: &str, flags: SetFlags, more: &[SetAttribute]) {
+        /// The number of ipv4_addr among the types of `nft`: only for listing.
+        const IPV4_ADDR: u32 = 7;
+        self.sets += 1;
+        let mut attributes = vec![
+            SetAttribute::Table(TABLE.into()),
+            SetAttribute::Name(name.into()),
+            SetAttribute::Flags(flags),
+            SetAttribute::KeyType(IPV4_ADDR),
+            SetAttribute::KeyLen(4),
+            SetAttribute::Id(self.sets),
+        ];
+        attributes.extend_from_slice(more);
+        let set = NfTablesMessage::NewSet(SetMessage { attributes });
+        self.messages
+            .push((format!("make nftables set {name}"), set, NLM_F_EXCL));
+    }
+
+    /// The elements of the interval set: each range's first address, and the one after its last.
+    fn vpc(&mut self, cidrs: &[Ipv4Net]) {
+        let key = |address: Ipv4Addr| {
+            SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()))
+        };
+        let mut elements = Vec::new();
+        for cidr in Ipv4Net::aggregate(&cidrs.iter().map(Ipv4Net::trunc).collect()) {
+            elements.push(ListAttribute::Element(vec![key(cidr.network())]));
+            // A range up to the last address of all has no end.
+            if let Some(after) = u32::from(cidr.broadcast()).checked_add(1) {
+                let end = SetElementAttribute::Flags(SetElementFlags::IntervalEnd);
+                elements.push(ListAttribute::Element(vec![key(after.into()), end]));
+            }
+        }
+        if !elements.is_empty() {
+            let elements = NfTablesMessage::NewSetElement(elements_of(VPC, elements));
+            self.messages
+                .push((format!("fill nftables set {VPC}"), elements, 0));
+        }
+    }
+
+    fn chain(&mut self, name: &str, kind: &str, hook: InetHookNumber, priority: i32) {
+        let hook = vec![
+            Hook::Number(HookNumber::Inet(hook)),
+            Hook::Priority(priority.cast_unsigned()),
+        ];
+        self.add_chain(
+            name,
+            vec![
+                ChainAttribute::Type(kind.into()),
+                ChainAttribute::Hook(hook),
+            ],
+        );
+    }
+
+    fn add_chain(&mut self, name: &str, hook: Vec<ChainAttribute>) {
+        let mut attributes = vec![
+            ChainAttribute::Table(TABLE.into()),
+            ChainAttribute::Name(name.into()),
+        ];
+        attributes.extend(hook);
+        let chain = NfTablesMessage::NewChain(ChainMessage { attributes });
+        self.messages
+            .push((format!("make nftables chain {name}"), chain, 0));
+    }
+
+    fn rule<const N: usize>(&mut self, chain: &str, parts: [Vec<Expr>; N]) {
+        let count = self.counts.entry(chain.into()).or_insert(0);
+        *count += 1;
+        let what = format!("add rule {count} of nftables chain {chain}");
+        let attributes = vec![
+            RuleAttribute::Table(TABLE.into()),
+            RuleAttribute::Chain(chain.into()),
+            RuleAttribute::Expressions(parts.concat()),
+        ];
+        let rule = NfTablesMessage::NewRule(RuleMessage { attributes });
+        self.messages.push((what, rule, NLM_F_APPEND));
+    }
+}
+
+/// User data that `nft` shows as the table's comment: type 0, length, text and a zero.
+fn comment(messages: &[(String, NfTablesMessage, u16)]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for (_, message, flags) in messages {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        digest.update(flags.to_ne_bytes());
+        digest.update(bytes);
+    }
+    let mut text = String::from("made by weir ");
+    for byte in digest.finalize().iter().take(8) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\0');
+    let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+    [&[0, length], text.as_bytes()].concat()
+}
