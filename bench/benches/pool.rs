@@ -136,7 +136,7 @@ fn pool_sizes(c: &mut Criterion) {
             b.iter(|| add_and_del(&mut state, &mut now));
         });
         group.bench_with_input(BenchmarkId::new("floor", size), &size, |b, size| {
-            let mut free: BTreeSet<_, _> = (0..*size).map(address).collect();
+            let mut free: BTreeSet<_> = (0..*size).map(address).collect();
             b.iter(|| {
                 let entry = free.pop_first().expect("an entry");
                 free.insert(entry);
