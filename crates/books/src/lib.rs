@@ -1,16 +1,27 @@
 //! The books on disk: what the pool must still know after a restart of ipamd.
 //!
-//! One JSON file, written whole: temporary file, fsync, rename, fsync of the folder. A file that cannot be
-//! trusted is neither used nor deleted: it is renamed aside, and said.
+//! One JSON file, written whole: temporary file, fsync, rename, fsync of the folder. At every moment the file
+//! is there and whole, the old one or the new one. The one before is kept as `.previous`, for people alone:
+//! it lacks the last grants, so the pool must never be built from it.
+//!
+//! A file that cannot be trusted is neither used nor deleted: it is renamed aside, and said ([`Distrust`]).
 //!
 //! All of this blocks: call it where blocking is allowed.
+
+mod format;
+mod open;
+mod write;
 
 use std::path::{Path, PathBuf};
 
 use ipam::{InstanceId, Ledger};
 
-/// Whose books these are. Books of another instance (an image of a disk) or of another boot (all its pods
-/// are gone, and so is its clock) are not ours.
+pub use format::Distrust;
+pub use open::OpenError;
+pub use write::WriteError;
+
+/// Whose these books are. Those of another instance (an image of a disk) or of another boot (its pods are
+/// gone, and so is its clock) are not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The instance.
@@ -19,10 +30,11 @@ pub struct Identity {
     pub boot_id: String,
 }
 
-/// The state file of one node.
+/// The state file of one node. One process writes it.
 #[derive(Debug)]
 pub struct Books {
     path: PathBuf,
+    identity: Identity,
 }
 
 /// What [`Books::open`] found.
@@ -33,54 +45,40 @@ pub enum Loaded {
     /// The books, whole and ours.
     Found(Ledger),
     /// A file that cannot be trusted, renamed aside.
+    ///
+    /// Unless its pods are gone for sure ([`Distrust::pods_may_run`]), pods may still use addresses that EC2
+    /// will call held and that nothing calls owned. Say it loudly, and give none of them out: what the kernel
+    /// routes to a pod's link is owned, whatever the books say.
     SetAside {
-        /// Why; its `Display` is a sentence for people.
+        /// Why, in words.
         reason: Distrust,
         /// Where it is now.
         moved_to: PathBuf,
     },
 }
 
-/// Why a books file is not trusted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Distrust {
-    /// No content.
-    #[error("it is empty")]
-    Empty,
-}
-
-/// The books could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
-
-/// The books could not be written. What was on disk before is still there, whole.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {}
-
 impl Books {
-    /// Opens the books at `path`, makes its folder if need be, and reads what is there.
-    ///
-    /// # Errors
-    ///
-    /// When the folder or the file can't be made, read or renamed.
-    pub fn open(path: impl Into<PathBuf>, identity: Identity) -> Result<(Self, Loaded), OpenError> {
-        let _ = identity;
-        Ok((Self { path: path.into() }, Loaded::Fresh))
-    }
-
-    /// Replaces the books on disk by this ledger. When it returns, they survive a crash.
-    ///
-    /// # Errors
-    ///
-    /// When any step fails; the message names the path, the step and the remedy.
-    pub fn write(&mut self, ledger: &Ledger) -> Result<(), WriteError> {
-        let _ = ledger;
-        Ok(())
-    }
-
     /// Where they are.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
+
+/// The path with more at its end: `books.json` and `.tmp` give `books.json.tmp`.
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// The folder that the path is in.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests;

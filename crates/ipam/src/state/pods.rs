@@ -141,11 +141,12 @@ impl State {
     }
 
     fn is_cooling_for(&self, sandbox: &Sandbox) -> bool {
-        self.version > self.written && self.enis.values().any(|eni| {
-            eni.addresses.values().any(
+        self.version > self.written
+            && self.enis.values().any(|eni| {
+                eni.addresses.values().any(
                 |address| matches!(&address.claim, Claim::Cooling { last, .. } if last == sandbox),
             )
-        })
+            })
     }
 
     pub(super) fn end_cooling(&mut self) {

@@ -1,0 +1,134 @@
+//! Reading the books at the start, and setting aside what cannot be trusted.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Books, Distrust, Identity, Loaded, beside, folder, format};
+
+/// The books could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Their folder is not there and cannot be made.
+    #[error("folder {path} of the books cannot be made: {cause}; make it, or name another path")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// They are there and cannot be read.
+    #[error("books {path} cannot be read: {cause}; make it a file that root can read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// They can't be trusted, and can't be renamed either.
+    #[error("books {path} cannot be trusted ({reason}), nor moved aside: {cause}; move it by hand")]
+    SetAside {
+        /// The file.
+        path: PathBuf,
+        /// Why it is not trusted.
+        reason: Distrust,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl Books {
+    /// Opens the books at `path`, makes their folder if need be, and reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// When the folder or the file can't be made, read or renamed.
+    pub fn open(path: impl Into<PathBuf>, identity: Identity) -> Result<(Self, Loaded), OpenError> {
+        let path = path.into();
+        let parent = folder(&path);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(|cause| OpenError::Folder {
+                path: parent.to_owned(),
+                cause,
+            })?;
+        let loaded = match fs::read(&path) {
+            Ok(bytes) => match format::decode(&identity, &bytes) {
+                Ok(ledger) => Loaded::Found(ledger),
+                Err(reason) => set_aside(&path, reason)?,
+            },
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Loaded::Fresh,
+            Err(cause) => return Err(OpenError::Read { path, cause }),
+        };
+        Ok((Self { path, identity }, loaded))
+    }
+}
+
+fn set_aside(path: &Path, reason: Distrust) -> Result<Loaded, OpenError> {
+    let name = format!(".{}-{}", reason.word(), utc(SystemTime::now()));
+    // Two in one second must not replace each other.
+    let moved_to = (1..)
+        .map(|n| match n {
+            1 => beside(path, &name),
+            n => beside(path, &format!("{name}.{n}")),
+        })
+        .find(|candidate| fs::symlink_metadata(candidate).is_err())
+        .unwrap_or_else(|| beside(path, &name));
+    match fs::rename(path, &moved_to) {
+        Ok(()) => Ok(Loaded::SetAside { reason, moved_to }),
+        Err(cause) => Err(OpenError::SetAside {
+            path: path.to_owned(),
+            reason,
+            cause,
+        }),
+    }
+}
+
+/// `20261121T045600Z`. The days are counted as in Howard Hinnant's `civil_from_days`.
+fn utc(time: SystemTime) -> String {
+    let seconds = time
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12 + 1;
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_file_set_aside_tells_the_time_in_utc() {
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (951_782_399, "20000228T235959Z"),
+            (951_868_799, "20000229T235959Z"),
+            (1_795_235_919, "20261121T043839Z"),
+            (4_107_542_400, "21000301T000000Z"),
+        ] {
+            assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+}

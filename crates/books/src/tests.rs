@@ -1,0 +1,297 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use ipam::{BooksVersion, EniId, EniIntent, GrantEntry, IntentStage, Pod, Sandbox, Time};
+use proptest::prelude::*;
+
+use super::*;
+
+fn identity() -> Identity {
+    Identity {
+        instance_id: InstanceId::new("i-0123456789abcdef0"),
+        boot_id: "6f3c9f0e-6a53-4a3e-9b5e-0d3c1a2b4c5d".to_owned(),
+    }
+}
+
+fn ledger(version: u64, pods: u8) -> Ledger {
+    let grant = |n: u8| GrantEntry {
+        address: [10, 0, 1, n].into(),
+        eni: EniId::new("eni-0123456789abcdef0"),
+        device_index: 1,
+        sandbox: Sandbox {
+            container_id: format!("{n:064x}"),
+            ifname: "eth0".to_owned(),
+        },
+        pod: Pod {
+            namespace: "default".to_owned(),
+            name: format!("web-{n}"),
+            uid: String::new(),
+        },
+        network: "aws-cni".to_owned(),
+        netns: format!("/var/run/netns/cni-{n}"),
+        since: Time(1_000 + u64::from(n)),
+    };
+    Ledger {
+        version: BooksVersion(version),
+        grants: (0..pods).map(grant).collect(),
+        cooling: Vec::new(),
+        intents: vec![EniIntent {
+            token: ipam::ClientToken::new("weir-1"),
+            subnet: ipam::SubnetId::new("subnet-1"),
+            groups: vec![ipam::SecurityGroupId::new("sg-1")],
+            addresses: 3,
+            device_index: 2,
+            stage: IntentStage::Attach(EniId::new("eni-2")),
+            since: Time(7),
+        }],
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn open(path: &Path) -> (Books, Loaded) {
+    Books::open(path, identity()).unwrap()
+}
+
+#[test]
+fn what_was_written_is_found_again_and_the_file_before_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run/weir/books.json");
+    let (mut books, loaded) = open(&path);
+    assert_eq!(loaded, Loaded::Fresh);
+    books.write(&ledger(1, 2)).unwrap();
+    books.write(&ledger(2, 3)).unwrap();
+    assert_eq!(open(&path).1, Loaded::Found(ledger(2, 3)));
+
+    let folder = path.parent().unwrap();
+    assert_eq!(names(folder), ["books.json", "books.json.previous"]);
+    let before = fs::read(folder.join("books.json.previous")).unwrap();
+    assert_eq!(format::decode(&identity(), &before), Ok(ledger(1, 2)));
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_person_can_read_the_file() {
+    let bytes = format::encode(&identity(), &ledger(4, 1)).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let head = "{\n  \"format\": \"weir-books/1\",\n  \"instance_id\": \"i-0123456789abcdef0\",\n  \"boot_id\"";
+    assert!(text.starts_with(head), "{text}");
+    assert!(
+        text.contains("\n        \"address\": \"10.0.1.0\",\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_trusted_is_set_aside_whole_and_the_next_start_is_fresh() {
+    let good = String::from_utf8(format::encode(&identity(), &ledger(4, 2)).unwrap()).unwrap();
+    let other = |instance: &str, boot: &str| {
+        let other = Identity {
+            instance_id: InstanceId::new(instance),
+            boot_id: boot.to_owned(),
+        };
+        String::from_utf8(format::encode(&other, &ledger(4, 2)).unwrap()).unwrap()
+    };
+    let ours = identity();
+    for (content, word, sentence, pods_may_run) in [
+        (String::new(), "empty", "it is empty", true),
+        ("\n\n".to_owned(), "empty", "it is empty", true),
+        (
+            good.split_at(good.len() / 2).0.to_owned(),
+            "torn",
+            "torn",
+            true,
+        ),
+        ("pods: 3".to_owned(), "torn", "torn", true),
+        (
+            "{\"format\": \"checkpoint/1\"}".to_owned(),
+            "foreign",
+            "checkpoint/1",
+            true,
+        ),
+        (
+            good.replace("books/1", "books/2"),
+            "newer",
+            "a newer Weir wrote it",
+            true,
+        ),
+        (
+            good.replace("10.0.1.1", "10.0.1.7"),
+            "damaged",
+            "checksum",
+            true,
+        ),
+        (
+            other("i-0fedcba9876543210", &ours.boot_id),
+            "other-instance",
+            "i-0fedcba9876543210",
+            false,
+        ),
+        (
+            other(ours.instance_id.as_str(), "11111111-2222"),
+            "other-boot",
+            "11111111-2222",
+            false,
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("books.json");
+        fs::write(&path, &content).unwrap();
+        let (mut books, loaded) = open(&path);
+        let Loaded::SetAside { reason, moved_to } = loaded else {
+            panic!("{word}: {loaded:?}");
+        };
+        assert!(reason.to_string().contains(sentence), "{word}: {reason}");
+        assert_eq!(reason.pods_may_run(), pods_may_run, "{word}");
+        let name = moved_to.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with(&format!("books.json.{word}-2")), "{name}");
+        assert_eq!(fs::read_to_string(&moved_to).unwrap(), content);
+        assert_eq!(open(&path).1, Loaded::Fresh);
+        books.write(&ledger(1, 1)).unwrap();
+        assert_eq!(open(&path).1, Loaded::Found(ledger(1, 1)));
+        assert_eq!(fs::read_to_string(&moved_to).unwrap(), content);
+    }
+}
+
+#[test]
+fn two_files_set_aside_in_one_second_are_both_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("books.json");
+    for content in ["a", "b", "c"] {
+        fs::write(&path, content).unwrap();
+        assert!(matches!(open(&path).1, Loaded::SetAside { .. }));
+    }
+    let mut kept: Vec<_> = names(dir.path())
+        .iter()
+        .map(|name| fs::read_to_string(dir.path().join(name)).unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_crash_before_the_rename_leaves_the_old_books_and_the_next_write_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("books.json");
+    open(&path).0.write(&ledger(1, 2)).unwrap();
+    // Torn in the middle of writing; and whole, but not renamed, with the link already made.
+    let next = format::encode(&identity(), &ledger(2, 3)).unwrap();
+    for left in [&next[..100], &next[..]] {
+        fs::write(beside(&path, ".tmp"), left).unwrap();
+        fs::remove_file(beside(&path, ".previous")).ok();
+        fs::hard_link(&path, beside(&path, ".previous")).unwrap();
+        let (mut books, loaded) = open(&path);
+        assert_eq!(loaded, Loaded::Found(ledger(1, 2)));
+        books.write(&ledger(2, 3)).unwrap();
+        assert_eq!(open(&path).1, Loaded::Found(ledger(2, 3)));
+        assert_eq!(names(dir.path()), ["books.json", "books.json.previous"]);
+        books.write(&ledger(1, 2)).unwrap();
+    }
+}
+
+#[test]
+fn books_that_cannot_be_opened_or_written_name_the_path_and_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Books::open(file.join("books.json"), identity()).unwrap_err();
+    assert!(error.to_string().contains("cannot be made"), "{error}");
+    let error = Books::open(dir.path(), identity()).unwrap_err();
+    assert!(error.to_string().contains("cannot be read"), "{error}");
+
+    let folder = dir.path().join("weir");
+    let (mut books, _) = open(&folder.join("books.json"));
+    fs::remove_dir(&folder).unwrap();
+    let error = books.write(&ledger(1, 1)).unwrap_err().to_string();
+    assert!(
+        error.contains("weir/books.json could not be written"),
+        "{error}"
+    );
+    assert!(error.contains("make its folder again"), "{error}");
+}
+
+/// In namespaces of its own, so that it needs no root and leaves no mount behind.
+#[test]
+fn a_full_or_read_only_disk_is_told_and_the_old_books_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-ec"])
+        .arg("mount -t tmpfs -o size=32k weir-books-test \"$1\"; shift; exec \"$@\"")
+        .arg("sh")
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "tests::on_a_small_disk"])
+        .env("WEIR_BOOKS_TEST_DISK", dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by a_full_or_read_only_disk_is_told_and_the_old_books_stay, which mounts the disk"]
+fn on_a_small_disk() {
+    let dir = PathBuf::from(std::env::var_os("WEIR_BOOKS_TEST_DISK").unwrap());
+    let path = dir.join("books.json");
+    let (mut books, _) = open(&path);
+    books.write(&ledger(1, 2)).unwrap();
+    let error = books.write(&ledger(2, 200)).unwrap_err().to_string();
+    assert!(error.contains("make room on that file system"), "{error}");
+    assert_eq!(open(&path).1, Loaded::Found(ledger(1, 2)));
+    assert_eq!(names(&dir), ["books.json"], "no half file takes room");
+    books.write(&ledger(3, 3)).unwrap();
+
+    let remount = |how: &str| {
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{how}")])
+            .arg(&dir)
+            .status();
+        assert!(status.unwrap().success());
+    };
+    remount("ro");
+    let error = books.write(&ledger(4, 3)).unwrap_err().to_string();
+    assert!(error.contains("mount that file system writable"), "{error}");
+    assert_eq!(open(&path).1, Loaded::Found(ledger(3, 3)));
+    remount("rw");
+    books.write(&ledger(4, 3)).unwrap();
+    assert_eq!(open(&path).1, Loaded::Found(ledger(4, 3)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
+
+    #[test]
+    fn a_file_cut_anywhere_is_not_trusted_or_says_the_same(pods in 0..5u8, at in any::<prop::sample::Index>()) {
+        let bytes = format::encode(&identity(), &ledger(9, pods)).unwrap();
+        let cut = &bytes[..at.index(bytes.len())];
+        if let Ok(read) = format::decode(&identity(), cut) {
+            prop_assert_eq!(read, ledger(9, pods));
+        }
+    }
+
+    #[test]
+    fn a_file_with_one_byte_changed_is_not_trusted_or_says_the_same(
+        pods in 0..5u8, at in any::<prop::sample::Index>(), flip in 1..=255u8,
+    ) {
+        let mut bytes = format::encode(&identity(), &ledger(9, pods)).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] ^= flip;
+        if let Ok(read) = format::decode(&identity(), &bytes) {
+            prop_assert_eq!(read, ledger(9, pods));
+        }
+    }
+}
