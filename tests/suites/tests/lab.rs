@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! The lab behaves as a VPC: each property that the other suites rely on, shown with real packets.
+
+use std::process::ExitCode;
+
+use suites::harness;
+
+#[path = "lab/borders.rs"]
+mod borders;
+#[path = "lab/ec2.rs"]
+mod ec2;
+#[path = "lab/endpoints.rs"]
+mod endpoints;
+#[path = "lab/fixture.rs"]
+mod fixture;
+#[path = "lab/holding.rs"]
+mod holding;
+#[path = "lab/links.rs"]
+mod links;
+
+fn main() -> ExitCode {
+    let tests = [
+        links::tests(),
+        holding::tests(),
+        borders::tests(),
+        endpoints::tests(),
+    ];
+    harness::run("lab", tests.into_iter().flatten().collect())
+}

@@ -1,132 +1,24 @@
 //! The lab: a simulated EC2, and a kernel that does what it says.
 
+mod config;
 mod describe;
+mod servers;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use aws_sim::{
-    ImdsFor, InstanceId, LaunchSpec, Peer, Rule, Sim, SimTime, SubnetId, World, WorldConfig,
-};
-use ipnet::Ipv4Net;
-use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
+use aws_sim::{InstanceId, Sim, World};
 
+pub use config::{LabConfig, NodeConfig, ReversePath, SubnetConfig};
+
+use self::servers::Servers;
 use crate::fabric::Surroundings;
 use crate::kernel::{self, Kernel};
 use crate::netns::Netns;
 use crate::{places, sandbox};
-
-/// What to build. The default is a VPC 10.0.0.0/16 with two subnets and two m5.large nodes, `a` and `b`.
-#[derive(Debug, Clone)]
-pub struct LabConfig {
-    /// Put before the names of all namespaces, so that several labs fit into one sandbox. Usually empty.
-    pub prefix: String,
-    /// The VPC's address ranges.
-    pub vpc_cidrs: Vec<Ipv4Net>,
-    /// Its subnets.
-    pub subnets: Vec<SubnetConfig>,
-    /// Its nodes: one instance and one namespace each.
-    pub nodes: Vec<NodeConfig>,
-    /// How long after EC2 began attaching an ENI its link appears in the node.
-    pub link_lag: Duration,
-    /// The seed of everything random in the simulated EC2.
-    pub seed: u64,
-    /// How the simulated EC2 behaves otherwise: Region, latencies, other lags.
-    pub world: WorldConfig,
-    /// What the nodes' security group lets in, besides everything from its own members. All may go out.
-    pub ingress: Vec<Rule>,
-    /// What the nodes' links have in `rp_filter` before ipamd touches them.
-    pub rp_filter: ReversePath,
-}
-
-impl Default for LabConfig {
-    fn default() -> LabConfig {
-        let net = |a, b, c, d, length| Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length);
-        let world = WorldConfig::default();
-        let subnet = |name: &str, cidr, zone| SubnetConfig {
-            name: name.to_owned(),
-            cidr,
-            availability_zone: format!("{}{zone}", world.region),
-        };
-        let node = |name: &str, subnet: &str, last| NodeConfig {
-            name: name.to_owned(),
-            instance_type: "m5.large".to_owned(),
-            subnet: subnet.to_owned(),
-            public_address: Some(Ipv4Addr::new(198, 51, 100, last)),
-        };
-        LabConfig {
-            prefix: String::new(),
-            vpc_cidrs: vec![net(10, 0, 0, 0, 16)],
-            subnets: vec![
-                subnet("subnet-a", net(10, 0, 1, 0, 24), "a"),
-                subnet("subnet-b", net(10, 0, 2, 0, 24), "b"),
-            ],
-            nodes: vec![node("a", "subnet-a", 101), node("b", "subnet-b", 102)],
-            link_lag: world.link_lag,
-            seed: world.seed,
-            world,
-            ingress: vec![
-                Rule::all(Peer::Cidr(places::PEER_NETWORK)),
-                Rule {
-                    protocol: aws_sim::Protocol::Tcp,
-                    ports: Some(30000..=32767),
-                    peer: Peer::Cidr(net(0, 0, 0, 0, 0)),
-                },
-            ],
-            rp_filter: ReversePath::Strict,
-        }
-    }
-}
-
-/// A subnet of the VPC.
-#[derive(Debug, Clone)]
-pub struct SubnetConfig {
-    /// A name for the configuration; the id is EC2's.
-    pub name: String,
-    /// Its range.
-    pub cidr: Ipv4Net,
-    /// Its availability zone, for example `us-west-2a`.
-    pub availability_zone: String,
-}
-
-/// A node of the lab.
-#[derive(Debug, Clone)]
-pub struct NodeConfig {
-    /// The name of the node, and of its namespace.
-    pub name: String,
-    /// For example `m5.large`.
-    pub instance_type: String,
-    /// The name of its subnet.
-    pub subnet: String,
-    /// The public address that the VPC maps to its primary address, if any.
-    pub public_address: Option<Ipv4Addr>,
-}
-
-/// The kernel's reverse path filter (`net.ipv4.conf.default.rp_filter`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReversePath {
-    /// 0
-    Off,
-    /// 1
-    Strict,
-    /// 2
-    Loose,
-}
-
-impl ReversePath {
-    fn value(self) -> &'static str {
-        match self {
-            ReversePath::Off => "0",
-            ReversePath::Strict => "1",
-            ReversePath::Loose => "2",
-        }
-    }
-}
 
 /// What a node can be cut off from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -190,7 +82,7 @@ impl Lab {
         };
         kernel::lay_out(&vpc, &internet.netns, &peer.netns)?;
 
-        let (world, instances) = build(&config)?;
+        let (world, instances) = config.build()?;
         let mut nodes = Vec::new();
         for (node, instance) in config.nodes.iter().zip(&instances) {
             let netns = create(&node.name)?;
@@ -319,114 +211,6 @@ impl Lab {
 
     /// Takes the lab down; the same as dropping it.
     pub fn stop(self) {}
-}
-
-/// The VPC, its subnets and its instances, and the ids of those in the order of the configuration.
-fn build(config: &LabConfig) -> anyhow::Result<(World, Vec<InstanceId>)> {
-    let mut world = World::new(WorldConfig {
-        seed: config.seed,
-        link_lag: config.link_lag,
-        ..config.world.clone()
-    });
-    let (first, others) = config
-        .vpc_cidrs
-        .split_first()
-        .context("a VPC needs a range")?;
-    let vpc = world.add_vpc(*first)?;
-    for cidr in others {
-        world.add_vpc_cidr(&vpc, *cidr)?;
-    }
-    let group = world
-        .vpc(&vpc)
-        .context("the VPC just made")?
-        .default_group
-        .clone();
-    for rule in &config.ingress {
-        world.authorize_ingress(&group, rule.clone())?;
-    }
-    let mut subnets: BTreeMap<&str, SubnetId> = BTreeMap::new();
-    for subnet in &config.subnets {
-        let id = world.add_subnet(&vpc, subnet.cidr, &subnet.availability_zone)?;
-        subnets.insert(&subnet.name, id);
-    }
-    let mut instances = Vec::new();
-    for node in &config.nodes {
-        let subnet = subnets.get(node.subnet.as_str()).with_context(|| {
-            format!(
-                "node {:?} is in subnet {:?}, which is not configured",
-                node.name, node.subnet
-            )
-        })?;
-        let spec = LaunchSpec {
-            public_address: node.public_address,
-            tags: [("Name".to_owned(), node.name.clone())].into(),
-            ..LaunchSpec::new(&node.instance_type, subnet)
-        };
-        instances.push(world.launch_instance(SimTime::ZERO, spec)?);
-    }
-    Ok((world, instances))
-}
-
-/// EC2 and IMDS, listening in the namespace of the VPC, and who tells the kernel's thread of changes.
-#[derive(Debug)]
-struct Servers {
-    shutdown: CancellationToken,
-    runtime: Option<Runtime>,
-}
-
-impl Servers {
-    fn start(vpc: &Netns, sim: &Sim, kernel: &Kernel) -> anyhow::Result<Servers> {
-        let listen = |address: Ipv4Addr| -> anyhow::Result<TcpListener> {
-            let listener = vpc
-                .run(|| TcpListener::bind((address, 80)))
-                .with_context(|| format!("listening at {address} in the VPC"))?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        let (ec2, imds) = (listen(places::EC2)?, listen(places::IMDS)?);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("aws-sim")
-            .enable_all()
-            .build()?;
-        let shutdown = CancellationToken::new();
-        {
-            let (sim, shutdown) = (sim.clone(), shutdown.clone());
-            runtime.spawn(async move {
-                if let Err(error) = sim.serve_ec2(ec2, shutdown).await {
-                    tracing::error!(%error, "EC2 ended");
-                }
-            });
-        }
-        {
-            let (sim, shutdown) = (sim.clone(), shutdown.clone());
-            runtime.spawn(async move {
-                if let Err(error) = sim.serve_imds(imds, ImdsFor::Peer, shutdown).await {
-                    tracing::error!(%error, "IMDS ended");
-                }
-            });
-        }
-        let mut changes = {
-            let _inside = runtime.enter();
-            sim.changes()
-        };
-        let bell = kernel.bell()?;
-        runtime.spawn(async move { while changes.changed().await.is_ok() && bell.ring() {} });
-        Ok(Servers {
-            shutdown,
-            runtime: Some(runtime),
-        })
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            // Not waiting is what lets the lab be dropped inside another runtime.
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// A host outside the VPC.

@@ -135,9 +135,11 @@ fn raise(up: &Up) -> anyhow::Result<ExitCode> {
 }
 
 fn config(up: &Up) -> LabConfig {
-    let mut config = LabConfig::default();
-    config.link_lag = up.link_lag;
-    config.seed = up.seed;
+    let mut config = LabConfig {
+        link_lag: up.link_lag,
+        seed: up.seed,
+        ..LabConfig::default()
+    };
     let subnets: Vec<String> = config
         .subnets
         .iter()
