@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -81,6 +82,11 @@ impl Sim {
         result
     }
 
+    /// Looks at the world, and changes nothing.
+    pub fn look<R>(&self, f: impl FnOnce(&World, SimTime) -> R) -> R {
+        self.inner.watched(self.now(), |world, now| f(world, now))
+    }
+
     /// Answers one request, as the server does.
     #[must_use]
     pub fn call(&self, request: &Request) -> Response {
@@ -96,10 +102,16 @@ impl Sim {
         })
     }
 
+    /// The instance whose ENI holds an address.
+    #[must_use]
+    pub fn instance_holding(&self, address: Ipv4Addr) -> Option<InstanceId> {
+        self.look(|world, _| world.instance_holding(address).cloned())
+    }
+
     /// What the network must look like now.
     #[must_use]
     pub fn fabric(&self) -> Fabric {
-        self.inner.watched(self.now(), |world, _| world.fabric())
+        self.look(|world, _| world.fabric())
     }
 
     /// A counter that grows after each change, also when one falls due with time (attaching to attached). Must be

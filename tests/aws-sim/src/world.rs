@@ -6,6 +6,7 @@
 mod build;
 mod change;
 mod invariants;
+mod once;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 pub use self::build::LaunchSpec;
+pub(crate) use self::once::ClientTokens;
 use crate::faults::Faults;
 use crate::history::History;
 use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
@@ -356,13 +358,6 @@ pub(crate) enum Transition {
     Terminated(InstanceId),
 }
 
-/// What a client token stands for.
-#[derive(Clone, Debug)]
-pub(crate) struct Remembered {
-    pub(crate) fingerprint: String,
-    pub(crate) eni: EniId,
-}
-
 /// Everything that the simulated EC2 knows.
 #[derive(Clone, Debug)]
 pub struct World {
@@ -378,7 +373,9 @@ pub struct World {
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) enis: BTreeMap<EniId, History<Eni>>,
-    pub(crate) client_tokens: BTreeMap<String, Remembered>,
+    /// Instances by the access key of their role.
+    pub(crate) keys: BTreeMap<String, InstanceId>,
+    pub(crate) client_tokens: ClientTokens,
     due: BTreeSet<(SimTime, u64, Transition)>,
     sequence: u64,
     now: SimTime,
@@ -399,7 +396,8 @@ impl World {
             groups: BTreeMap::new(),
             instances: BTreeMap::new(),
             enis: BTreeMap::new(),
-            client_tokens: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            client_tokens: ClientTokens::default(),
             due: BTreeSet::new(),
             sequence: 0,
             now: SimTime::ZERO,
@@ -454,6 +452,21 @@ impl World {
             .filter_map(move |history| history.at(then))
     }
 
+    /// By id, as it was at `then`.
+    #[must_use]
+    pub fn eni_at(&self, id: &EniId, then: SimTime) -> Option<&Eni> {
+        self.enis.get(id).and_then(|history| history.at(then))
+    }
+
+    /// What was attached to an instance at `then`, in any state of attachment.
+    pub fn enis_of_at(&self, instance: &InstanceId, then: SimTime) -> impl Iterator<Item = &Eni> {
+        self.enis_at(then).filter(move |eni| {
+            eni.attachment
+                .as_ref()
+                .is_some_and(|a| a.instance == *instance)
+        })
+    }
+
     /// What is attached to an instance, in any state of attachment, as written.
     pub fn enis_of(&self, instance: &InstanceId) -> impl Iterator<Item = &Eni> {
         self.instances
@@ -483,6 +496,45 @@ impl World {
             })
             .and_then(|eni| eni.attachment.as_ref())
             .map(|attachment| &attachment.instance)
+    }
+
+    /// The instance whose role's credentials have this access key.
+    #[must_use]
+    pub fn instance_with_key(&self, access_key: &str) -> Option<&InstanceId> {
+        self.keys.get(access_key)
+    }
+
+    /// The zone's id, such as `use1-az1`: the same in every account, where names are not.
+    #[must_use]
+    pub fn az_id(&self, az: &str) -> String {
+        let region = &self.config.region;
+        let short: String = region
+            .split('-')
+            .map(|part| part.get(..1).unwrap_or_default())
+            .collect();
+        let (place, number) = (
+            region.get(..2).unwrap_or_default(),
+            short.get(1..).unwrap_or_default(),
+        );
+        let letter = az.bytes().last().unwrap_or(b'a').saturating_sub(b'a');
+        format!("{place}{number}-az{}", u32::from(letter) + 1)
+    }
+
+    /// The name of a public address.
+    #[must_use]
+    pub fn public_dns_name(&self, address: Ipv4Addr) -> String {
+        let [a, b, c, d] = address.octets();
+        let region = &self.config.region;
+        if region == "us-east-1" {
+            format!("ec2-{a}-{b}-{c}-{d}.compute-1.amazonaws.com")
+        } else {
+            format!("ec2-{a}-{b}-{c}-{d}.{region}.compute.amazonaws.com")
+        }
+    }
+
+    pub(crate) fn arn(&self, kind: &str, id: &str) -> String {
+        let (region, account) = (&self.config.region, &self.config.account);
+        format!("arn:aws:ec2:{region}:{account}:{kind}/{id}")
     }
 
     /// Milliseconds between 1970 and `at`.

@@ -239,6 +239,7 @@ impl World {
             imds: ImdsOptions::default(),
             tags: spec.tags,
         };
+        self.keys.insert(instance.access_key.clone(), id.clone());
         self.instances.insert(id.clone(), instance);
         self.insert_eni(now, eni);
         self.schedule(

@@ -1,0 +1,135 @@
+//! ENIs, tags and what else several actions show, as XML.
+
+use crate::security::{Peer, Protocol, Rule};
+use crate::time::iso8601_millis;
+use crate::world::{Attachment, Eni, Tags, World};
+use crate::xml::Xml;
+
+/// Whether an ENI is shown on its own or within its instance: EC2 shows a little less there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Within {
+    Itself,
+    Instance,
+}
+
+pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
+    let region = &world.config.region;
+    xml.text("networkInterfaceId", &eni.id)
+        .text("subnetId", &eni.subnet)
+        .text("vpcId", &eni.vpc);
+    if within == Within::Itself {
+        xml.text("availabilityZone", &eni.az)
+            .text("availabilityZoneId", world.az_id(&eni.az));
+    }
+    xml.text("description", &eni.description)
+        .text("ownerId", &world.config.account)
+        .text("status", eni.status())
+        .text("macAddress", eni.mac_text())
+        .text("privateIpAddress", eni.primary)
+        .text("privateDnsName", Eni::dns_name(eni.primary, region))
+        .text("sourceDestCheck", eni.source_dest_check)
+        .text("interfaceType", "interface");
+    if within == Within::Itself {
+        xml.text("requesterManaged", false)
+            .text("denyAllIgwTraffic", false);
+    }
+    groups(xml, world, eni);
+    if let Some(attached) = &eni.attachment {
+        xml.node("attachment", |xml| attachment(xml, world, attached, within));
+    }
+    association(xml, world, eni, true);
+    xml.set("privateIpAddressesSet", eni.addresses(), |xml, address| {
+        let primary = address == eni.primary;
+        xml.text("privateIpAddress", address)
+            .text("privateDnsName", Eni::dns_name(address, region))
+            .text("primary", primary);
+        association(xml, world, eni, primary);
+    });
+    if !eni.prefixes.is_empty() {
+        xml.set("ipv4PrefixSet", &eni.prefixes, |xml, prefix| {
+            xml.text("ipv4Prefix", prefix);
+        });
+    }
+    xml.set("ipv6AddressesSet", std::iter::empty::<()>(), |_, ()| {});
+    if within == Within::Itself {
+        tags(xml, &eni.tags);
+    }
+}
+
+fn attachment(xml: &mut Xml, world: &World, attachment: &Attachment, within: Within) {
+    xml.text("attachmentId", &attachment.id);
+    if within == Within::Itself {
+        xml.text("instanceId", &attachment.instance)
+            .text("instanceOwnerId", &world.config.account);
+    }
+    xml.text("deviceIndex", attachment.device_index)
+        .text("networkCardIndex", attachment.card)
+        .text("status", attachment.status.as_str())
+        .text(
+            "attachTime",
+            iso8601_millis(world.unix_millis(attachment.since)),
+        )
+        .text("deleteOnTermination", attachment.delete_on_termination);
+}
+
+fn association(xml: &mut Xml, world: &World, eni: &Eni, of_primary: bool) {
+    if let Some(public) = eni.public_address.filter(|_| of_primary) {
+        xml.node("association", |xml| {
+            xml.text("publicIp", public)
+                .text("publicDnsName", world.public_dns_name(public))
+                .text("ipOwnerId", "amazon");
+        });
+    }
+}
+
+pub(super) fn groups(xml: &mut Xml, world: &World, eni: &Eni) {
+    xml.set("groupSet", &eni.groups, |xml, id| {
+        xml.text("groupId", id).text(
+            "groupName",
+            world.group(id).map_or("", |group| group.name.as_str()),
+        );
+    });
+}
+
+pub(super) fn tags(xml: &mut Xml, tags: &Tags) {
+    xml.set("tagSet", tags, |xml, (key, value)| {
+        xml.text("key", key).text("value", value);
+    });
+}
+
+pub(super) fn rule(xml: &mut Xml, world: &World, rule: &Rule) {
+    xml.text("ipProtocol", rule.protocol.as_str());
+    match (&rule.ports, rule.protocol) {
+        (Some(ports), _) => {
+            xml.text("fromPort", ports.start())
+                .text("toPort", ports.end());
+        }
+        (None, Protocol::Icmp) => {
+            xml.text("fromPort", -1).text("toPort", -1);
+        }
+        (None, Protocol::Tcp | Protocol::Udp) => {
+            xml.text("fromPort", 0).text("toPort", u16::MAX);
+        }
+        (None, Protocol::All) => {}
+    }
+    let (cidr, group) = match &rule.peer {
+        Peer::Cidr(cidr) => (Some(cidr), None),
+        Peer::Group(group) => (None, Some(group)),
+    };
+    xml.set("groups", group, |xml, group| {
+        xml.text("userId", &world.config.account)
+            .text("groupId", group);
+    });
+    xml.set("ipRanges", cidr, |xml, cidr| {
+        xml.text("cidrIp", cidr);
+    });
+    xml.set("ipv6Ranges", std::iter::empty::<()>(), |_, ()| {});
+    xml.set("prefixListIds", std::iter::empty::<()>(), |_, ()| {});
+}
+
+/// What actions without a result answer.
+pub(super) fn done() -> Xml {
+    let mut xml = Xml::new();
+    xml.text("return", true);
+    xml
+}
