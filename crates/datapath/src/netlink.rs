@@ -249,9 +249,11 @@ where
             Some(NetlinkPayload::InnerMessage(reply)) => replies.push(reply),
             Some(NetlinkPayload::Error(error)) => {
                 let (what, tolerated) = current;
-                let errno = Errno::from_raw_os_error(error.raw_code().abs());
-                if error.code.is_some() && tolerated != Some(errno) {
-                    return Err(refused(what, error.raw_code(), &error.header));
+                if error.code.is_some() {
+                    let refusal = refused(what, error.raw_code(), &error.header);
+                    if tolerated.is_none() || refusal.errno() != tolerated {
+                        return Err(refusal);
+                    }
                 }
                 match expected.next() {
                     Some(next) => current = next,

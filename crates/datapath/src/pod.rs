@@ -58,6 +58,11 @@ pub enum PodError {
     /// No address was given.
     #[error("the pod has no address: at least one is needed")]
     NoAddress,
+    /// A pod can't have this address.
+    #[error(
+        "{0} can't be a pod's address: it must be one host's, and neither loopback nor link-local"
+    )]
+    BadAddress(Ipv4Addr),
     /// The kernel refused a step.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -91,6 +96,14 @@ pub enum PodError {
 pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodError> {
     if link.addresses.is_empty() {
         return Err(PodError::NoAddress);
+    }
+    // The kernel takes some of these and then sends nothing to the pod, or everything.
+    if let Some(bad) = link
+        .addresses
+        .iter()
+        .find(|address| !is_host_address(**address))
+    {
+        return Err(PodError::BadAddress(*bad));
     }
     let host = rtnl::open()?;
     let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
@@ -136,6 +149,14 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
 pub async fn disconnect(container_id: &str, ifname: &str) -> Result<bool, PodError> {
     let host = rtnl::open()?;
     Ok(delete(&host, &layout::host_veth_name(container_id, ifname)).await?)
+}
+
+fn is_host_address(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast())
 }
 
 /// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed

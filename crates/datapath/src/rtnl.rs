@@ -268,8 +268,8 @@ pub(crate) enum Selector {
 }
 
 impl Rule {
-    /// Adds the rule, unless it is there, whoever made it: the kernel compares all but the protocol
-    /// (rule_exists).
+    /// Adds the rule, unless it is there. Another's of the same meaning does not count: the kernel compares
+    /// the protocol too (rule_exists), and its maker may take it away.
     pub(crate) fn ensure(self) -> Step {
         let mut rule = RuleMessage::default();
         rule.header.family = AddressFamily::Inet;

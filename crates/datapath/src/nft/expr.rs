@@ -126,7 +126,7 @@ impl Write {
 
 /// `return`.
 pub(crate) fn return_() -> Vec<Expr> {
-    const NFT_RETURN: u32 = -5_i32 as u32;
+    const NFT_RETURN: u32 = (-5_i32).cast_unsigned();
     let verdict = nested(2, &[be32(1, NFT_RETURN)]);
     vec![expr(
         "immediate",

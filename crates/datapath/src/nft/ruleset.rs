@@ -100,24 +100,24 @@ pub(super) fn steps(node: &Node) -> Rules {
     body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
     body.rule(
         "mark",
-        [
+        &[
             Read::Iif.is(node.primary_link),
             Read::DestinationTypeOnIif.is(RTN_LOCAL),
             Write::CtMark.set(CONNMARK, 0),
         ],
     );
-    body.rule("mark", [pods(), expr::return_()]);
+    body.rule("mark", &[pods(), expr::return_()]);
     body.rule(
         "mark",
-        [Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
+        &[Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
     );
-    body.rule("mark", [Read::SourceAddress.verdict_by(MARKS)]);
+    body.rule("mark", &[Read::SourceAddress.verdict_by(MARKS)]);
 
     body.chain("outbound", "filter", InetHookNumber::PreRouting, -95);
-    body.rule("outbound", [pods(), expr::return_()]);
+    body.rule("outbound", &[pods(), expr::return_()]);
     body.rule(
         "outbound",
-        [
+        &[
             Read::CtState.has(CT_NEW),
             Read::DestinationAddress.is_not_in(VPC),
             Read::DestinationType.is_not(RTN_LOCAL),
@@ -129,14 +129,14 @@ pub(super) fn steps(node: &Node) -> Rules {
     body.chain("source", "nat", InetHookNumber::PostRouting, 100);
     body.rule(
         "source",
-        [Read::DestinationAddress.is_in(VPC), expr::return_()],
+        &[Read::DestinationAddress.is_in(VPC), expr::return_()],
     );
     body.rule(
         "source",
-        [Read::DestinationType.is(RTN_LOCAL), expr::return_()],
+        &[Read::DestinationType.is(RTN_LOCAL), expr::return_()],
     );
-    body.rule("source", [Read::SourceType.is(RTN_LOCAL), expr::return_()]);
-    body.rule("source", [expr::snat(node.primary_address)]);
+    body.rule("source", &[Read::SourceType.is(RTN_LOCAL), expr::return_()]);
+    body.rule("source", &[expr::snat(node.primary_address)]);
 
     let comment = comment(&body.messages);
     let table = TableMessage {
@@ -169,7 +169,7 @@ pub(super) fn eni_chain(device_index: u32) -> Vec<Step> {
     body.add_chain(&name, Vec::new());
     body.rule(
         &name,
-        [Write::Mark.set(eni_mark(device_index), ENI_MARK_MASK)],
+        &[Write::Mark.set(eni_mark(device_index), ENI_MARK_MASK)],
     );
     let steps = body.messages.into_iter();
     steps
@@ -288,7 +288,7 @@ impl Body {
             .push((format!("make nftables chain {name}"), chain, 0));
     }
 
-    fn rule<const N: usize>(&mut self, chain: &str, parts: [Vec<Expr>; N]) {
+    fn rule(&mut self, chain: &str, parts: &[Vec<Expr>]) {
         let count = self.counts.entry(chain.into()).or_insert(0);
         *count += 1;
         let what = format!("add rule {count} of nftables chain {chain}");
