@@ -108,8 +108,8 @@ pub(crate) struct Owner {
     pub(crate) netns: String,
     /// The books have it from this version on.
     pub(crate) version: BooksVersion,
-    /// Whether a plugin was told, or may have been told before a restart. What nobody was told can be undone.
-    pub(crate) told: bool,
+    /// When a plugin was told, or may have been told at the latest. What nobody was told can be undone.
+    pub(crate) told: Option<Time>,
 }
 
 impl From<&EniFacts> for Link {

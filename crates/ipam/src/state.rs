@@ -231,7 +231,7 @@ impl State {
                 network: entry.network,
                 netns: entry.netns,
                 version: ledger.version,
-                told: true,
+                told: Some(self.now),
             };
             self.owners
                 .insert(entry.sandbox, (entry.eni.clone(), entry.address));

@@ -16,6 +16,8 @@ use crate::{
 const NOT_FOUND_AT_MOST: u32 = 5;
 /// An attachment that neither succeeds nor shows in a Describe is given up after this many times.
 const IN_USE_AT_MOST: u32 = 8;
+/// A creation that may have happened and is refused when asked about again is given up after this many times.
+const REFUSED_AT_MOST: u32 = 10;
 
 impl State {
     pub(super) fn facts(&self) -> Facts {
@@ -68,8 +70,11 @@ impl State {
             if unseen {
                 facts.enis += 1;
                 facts.device_indexes.insert(intent.device_index);
-                facts.supply += intent.addresses;
-                facts.held += intent.addresses;
+                let setback = intent.setback.as_ref();
+                if setback.is_none_or(|setback| passes(setback.error.kind)) {
+                    facts.supply += intent.addresses;
+                    facts.held += intent.addresses;
+                }
             }
         }
         rooms.sort_by_key(|(index, _)| *index);
@@ -447,16 +452,27 @@ impl State {
         match intent.stage.clone() {
             IntentStage::Create => {
                 intent.maybe_created |= kind == CallErrorKind::Unknown;
-                // Credentials are looked at before the token is: the refusal says nothing of an earlier try.
-                let unclear = intent.maybe_created && kind == CallErrorKind::Refused;
-                if passes(kind) || unclear {
+                if passes(kind) {
                     return Some(intent);
                 }
-                self.changed();
+                // A refusal says nothing of an earlier try: credentials and room in the subnet may be looked at
+                // before the token is.
+                let unclear = intent.maybe_created;
                 let spot = match kind {
-                    CallErrorKind::SubnetExhausted => Spot::Subnet(intent.subnet),
+                    CallErrorKind::SubnetExhausted => Spot::Subnet(intent.subnet.clone()),
                     _ => Spot::Create,
                 };
+                if unclear && failures < REFUSED_AT_MOST {
+                    self.set_back(spot, error);
+                    return Some(intent);
+                }
+                if unclear {
+                    self.tell(format!(
+                        "an ENI may have been made with client token {} and be left over: {error}",
+                        intent.token
+                    ));
+                }
+                self.changed();
                 self.set_back(spot, error);
                 None
             }

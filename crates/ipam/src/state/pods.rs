@@ -8,7 +8,7 @@ use crate::pool::{self, Claim, Holding, Life, Owner, Routing};
 use crate::{AddRequest, AddressState, Answer, Grant, RequestId, Sandbox};
 
 /// A GC takes nothing from sandboxes younger than this: a runtime lists its sandboxes before it calls, so
-/// one that was added meanwhile is not in its list.
+/// one that was added meanwhile is not in its list. After a restart of ipamd all are young.
 const YOUNG: Duration = Duration::from_mins(1);
 
 impl State {
@@ -69,9 +69,9 @@ impl State {
             .enis
             .values()
             .flat_map(|eni| eni.addresses.values())
-            .filter(|address| self.now.since(address.since) >= YOUNG)
             .filter_map(|address| address.owner())
-            .filter(|owner| owner.told && owner.network == network)
+            .filter(|owner| owner.network == network)
+            .filter(|owner| owner.told.is_some_and(|told| self.now.since(told) >= YOUNG))
             .filter(|owner| !valid.contains(&owner.sandbox))
             .map(|owner| owner.sandbox.clone())
             .collect();
@@ -92,7 +92,8 @@ impl State {
 
     /// Whether the sandbox owns an address and was told so.
     pub(super) fn is_told(&self, sandbox: &Sandbox) -> bool {
-        self.owner_of(sandbox).is_some_and(|owner| owner.told)
+        self.owner_of(sandbox)
+            .is_some_and(|owner| owner.told.is_some())
     }
 
     /// Drops an ADD without an answer. What was claimed for it and told to nobody is free again at once.
@@ -121,7 +122,7 @@ impl State {
         let claim = std::mem::replace(&mut address.claim, Claim::None);
         address.since = self.now;
         let told = match claim {
-            Claim::Owned(owner) if owner.told => {
+            Claim::Owned(owner) if owner.told.is_some() => {
                 address.claim = Claim::Cooling {
                     last: owner.sandbox,
                     pod: owner.pod,
@@ -182,7 +183,7 @@ impl State {
     pub(super) fn answer_adds(&mut self) {
         for add in std::mem::take(&mut self.adds) {
             let sandbox = &add.request.sandbox;
-            let written = self.written;
+            let (now, written) = (self.now, self.written);
             let Some((eni, address)) = self.claim_mut(sandbox) else {
                 self.adds.push(add);
                 continue;
@@ -193,7 +194,7 @@ impl State {
                 self.adds.push(add);
                 continue;
             };
-            if lost && owner.told {
+            if lost && owner.told.is_some() {
                 let refusal = self.refuse_lost(sandbox);
                 self.answer(add.request.request, Answer::Refused(refusal));
             } else if lost {
@@ -201,7 +202,7 @@ impl State {
                 self.release(sandbox);
                 self.adds.push(add);
             } else if routed && owner.version <= written && address.holding == Holding::Held {
-                owner.told = true;
+                owner.told.get_or_insert(now);
                 if let Some(grant) = self.grant_of(sandbox) {
                     self.answer(add.request.request, Answer::Granted(grant));
                 }
@@ -268,7 +269,7 @@ impl State {
                     network: request.network,
                     netns: request.netns,
                     version,
-                    told: false,
+                    told: None,
                 }));
                 self.owners.insert(request.sandbox, (eni_id, ip));
             }
