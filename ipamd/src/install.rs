@@ -2,7 +2,7 @@
 //!
 //! The image has no shell, so an init container runs `ipamd install` to put the plugin on the node. The conflist
 //! is another matter: a runtime that finds it takes the node for ready, so ipamd writes it itself, and only once
-//! it serves (`--conflist-dir`, [`write_conflist`]). Both are put in place by rename, so that a runtime never
+//! it serves ([`ConflistArgs`]). Both are put in place by rename, so that a runtime never
 //! starts half a plugin nor reads half a conflist.
 
 use std::fs::{self, File, Permissions};
@@ -33,6 +33,42 @@ pub(crate) struct Args {
     /// --conflist-dir: a node with a conflist counts as ready
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
+}
+
+/// What ipamd itself takes, for the conflist that it writes once it serves.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ConflistArgs {
+    /// Write 10-aws.conflist into this folder once ipamd serves, which makes the node ready; not written
+    /// unless given
+    #[arg(
+        long,
+        env = "WEIR_CONFLIST_DIR",
+        value_name = "DIR",
+        help_heading = "Node"
+    )]
+    conflist_dir: Option<PathBuf>,
+    /// The folder of the runtime's plugins, as ipamd sees it: portmap is chained if it is there
+    #[arg(
+        long,
+        env = "WEIR_PLUGIN_DIR",
+        default_value = "/opt/cni/bin",
+        value_name = "DIR",
+        help_heading = "Node"
+    )]
+    plugin_dir: PathBuf,
+}
+
+impl ConflistArgs {
+    /// Writes the conflist, if it is wanted, and answers its path. To be called when ipamd serves. Safe to repeat.
+    ///
+    /// # Errors
+    /// When the file can't be written; what was there before stands.
+    pub(crate) fn write(&self) -> Result<Option<PathBuf>, InstallError> {
+        let folder = self.conflist_dir.as_deref();
+        folder
+            .map(|folder| write_conflist(folder, &self.plugin_dir))
+            .transpose()
+    }
 }
 
 /// Why the plugin or the conflist could not be put in place.
@@ -74,14 +110,14 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
     Ok(())
 }
 
-/// Writes the conflist into `conf_dir`, and answers its path. To be called when ipamd serves. Safe to repeat.
+/// Writes the conflist into `conf_dir`, and answers its path.
 ///
 /// `bin_dir` is where the runtime's plugins are, as seen from here: `portmap`, which is not ours, is chained only
 /// if it is there, because a conflist that names a missing plugin fails every ADD.
 ///
 /// # Errors
 /// When the file can't be written; what was there before stands.
-pub(crate) fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallError> {
+fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallError> {
     let has_portmap = bin_dir.join("portmap").is_file();
     put(conf_dir, CONFLIST, 0o644, conflist(has_portmap).as_bytes())
 }
@@ -223,6 +259,22 @@ mod tests {
         let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
         assert_eq!(types(&written), [json!("weir-cni"), json!("portmap")]);
         assert_eq!(names(&node.conf_dir), ["10-aws.conflist"]);
+    }
+
+    #[test]
+    fn ipamd_writes_the_conflist_only_where_it_is_told() {
+        let node = node();
+        let mut wanted = ConflistArgs {
+            conflist_dir: None,
+            plugin_dir: node.args.bin_dir.clone(),
+        };
+        assert_eq!(wanted.write().unwrap(), None);
+        assert!(names(&node.conf_dir).is_empty());
+        wanted.conflist_dir = Some(node.conf_dir.clone());
+        assert_eq!(
+            wanted.write().unwrap(),
+            Some(node.conf_dir.join("10-aws.conflist"))
+        );
     }
 
     #[test]
