@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Mutex;
+use std::net::Ipv4Addr;
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ec2::Client;
@@ -16,8 +17,8 @@ use aws_sdk_ec2::types::{
 };
 use aws_smithy_types::date_time::Format;
 use ipam::{
-    AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, InstanceId,
-    InstanceLimits, Mac, SecurityGroupId, SubnetId,
+    AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
+    InstanceId, InstanceLimits, Mac, SecurityGroupId, SubnetId,
 };
 use ipnet::Ipv4Net;
 
@@ -71,8 +72,16 @@ pub struct Ec2 {
     mutations: Client,
     metadata: Metadata,
     identity: Ec2Identity,
+    known: Mutex<Known>,
+}
+
+/// What EC2 has said and never changes.
+#[derive(Debug, Default)]
+struct Known {
     /// A subnet keeps its CIDR for life.
-    subnets: Mutex<BTreeMap<SubnetId, Ipv4Net>>,
+    subnets: BTreeMap<SubnetId, Ipv4Net>,
+    /// An ENI keeps its own address for life.
+    own_addresses: BTreeMap<EniId, Ipv4Addr>,
 }
 
 impl Ec2 {
@@ -103,7 +112,10 @@ impl Ec2 {
             mutations: client("weir-mutations", &MUTATIONS),
             metadata,
             identity,
-            subnets: Mutex::new(BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)])),
+            known: Mutex::new(Known {
+                subnets: BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)]),
+                own_addresses: BTreeMap::from([(node.primary_eni.clone(), node.primary_address)]),
+            }),
         }
     }
 
@@ -198,8 +210,8 @@ impl Ec2 {
                     .map_err(mutation(action))?;
                 Ok(CallReply::Done)
             }
-            // LocalStack and moto answer with all addresses of the ENI, EC2 with the new ones alone. The
-            // answer does not tell which it is; the pool knows what it had and passes over the rest.
+            // EC2 answers with the new addresses alone, LocalStack and moto with all of the ENI, its own
+            // included. That one must not get to pods; the pool passes over the others that it knows.
             Call::AssignAddresses { eni, count } => {
                 let answer = self
                     .mutations
@@ -213,10 +225,12 @@ impl Ec2 {
                     .send()
                     .await
                     .map_err(mutation(action))?;
+                let own = self.known().own_addresses.get(eni).copied();
                 let addresses = answer
                     .assigned_private_ip_addresses()
                     .iter()
                     .filter_map(|assigned| assigned.private_ip_address()?.parse().ok())
+                    .filter(|address| Some(*address) != own)
                     .collect();
                 Ok(CallReply::Assigned(addresses))
             }
@@ -333,14 +347,18 @@ impl Ec2 {
         let wrong = |what| strange(action, what, effect);
         let (subnet, mac) = place(eni).map_err(wrong)?;
         let cidr = self.subnet_cidr(&subnet, mac).await?;
-        facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)
+        let facts = facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)?;
+        self.known()
+            .own_addresses
+            .insert(facts.id.clone(), facts.primary_address);
+        Ok(facts)
     }
 
     /// Known for the primary ENI's subnet. For another, IMDS tells it of an attached ENI, and else EC2 is
     /// asked, once.
     async fn subnet_cidr(&self, subnet: &SubnetId, mac: Mac) -> Result<Ipv4Net, CallError> {
         const ACTION: &str = "DescribeSubnets";
-        if let Some(cidr) = self.known_subnets().get(subnet) {
+        if let Some(cidr) = self.known().subnets.get(subnet) {
             return Ok(*cidr);
         }
         let cidr = match self.metadata.subnet_cidr(mac).await {
@@ -362,12 +380,12 @@ impl Ec2 {
                     })?
             }
         };
-        self.known_subnets().insert(subnet.clone(), cidr);
+        self.known().subnets.insert(subnet.clone(), cidr);
         Ok(cidr)
     }
 
-    fn known_subnets(&self) -> std::sync::MutexGuard<'_, BTreeMap<SubnetId, Ipv4Net>> {
-        self.subnets
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
