@@ -284,3 +284,6 @@ fn line(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.push_str(&what.to_string());
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests;

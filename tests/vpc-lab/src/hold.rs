@@ -25,7 +25,7 @@ pub use register::{Held, Registration, find, list};
 use crate::{Lab, sandbox};
 
 /// Tells the second process of [`begin`] which one it is.
-const BEHIND_A_FRONT: &str = "VPC_LAB_BEHIND_A_FRONT";
+pub(crate) const BEHIND_A_FRONT: &str = "VPC_LAB_BEHIND_A_FRONT";
 
 /// Which of the two processes this is.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ impl Holder {
     /// Takes the front's line, which is where standard input would be.
     fn new() -> anyhow::Result<Holder> {
         let front = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+        // What this program starts must not inherit the line.
+        replace(std::io::stdin().as_raw_fd(), &File::open("/dev/null")?)?;
         let mut watched = front.try_clone()?;
         // Nothing is ever sent to the holder: the read ends when the front does.
         thread::spawn(move || {
@@ -155,9 +157,9 @@ pub fn take_down(lab: &Held) -> anyhow::Result<()> {
 fn replace(descriptor: i32, file: &File) -> anyhow::Result<()> {
     #[expect(
         unsafe_code,
-        reason = "standard output has no owner whom the type system knows"
+        reason = "standard streams have no owner whom the type system knows"
     )]
-    // SAFETY: standard output and error are open for the whole life of the process, and this owner is forgotten before
+    // SAFETY: the standard streams are open for the whole life of the process, and this owner is forgotten before
     // it could close them.
     let mut place = unsafe { OwnedFd::from_raw_fd(descriptor) };
     let replaced = rustix::io::dup2(file, &mut place);

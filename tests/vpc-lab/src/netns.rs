@@ -15,6 +15,8 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_chang
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+use crate::hold::BEHIND_A_FRONT;
+
 /// Where `ip netns` looks for namespaces.
 const RUN_NETNS: &str = "/run/netns";
 
@@ -142,6 +144,7 @@ impl Netns {
             // Out of descriptors: the start will fail for the same reason and say so.
             Err(_) => return,
         };
+        command.env_remove(BEHIND_A_FRONT);
         // SAFETY: two plain system calls on a descriptor that is open; nothing is allocated.
         unsafe {
             command.pre_exec(move || {
