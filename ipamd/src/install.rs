@@ -315,4 +315,54 @@ mod tests {
         run(&node.args).unwrap_err();
         assert_eq!(names(&node.args.bin_dir), ["weir-cni"]);
     }
+
+    /// deploy/manifests/weir.yaml, as far as ipamd must understand it.
+    const MANIFEST: &str = include_str!("../../deploy/manifests/weir.yaml");
+
+    #[test]
+    fn the_manifest_sets_only_what_ipamd_knows() {
+        use clap::CommandFactory;
+        let command = crate::config::Cli::command();
+        let known: Vec<_> = command
+            .get_arguments()
+            .filter_map(|argument| argument.get_env()?.to_str())
+            .collect();
+        // Commented-out settings too: somebody will set them.
+        let set: Vec<_> = MANIFEST
+            .lines()
+            .filter_map(|line| line.trim_start_matches([' ', '#']).strip_prefix("- name: "))
+            .filter(|name| {
+                name.chars()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            })
+            .collect();
+        assert!(
+            set.contains(&"CLUSTER_NAME") && set.contains(&"WEIR_CONFLIST_DIR"),
+            "{set:?}"
+        );
+        for name in set {
+            assert!(
+                known.contains(&name),
+                "ipamd knows no {name}, only {known:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_manifest_calls_ipamd_by_commands_that_it_has() {
+        use clap::Parser;
+        let commands: Vec<Vec<_>> = MANIFEST
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("command: [")?.strip_suffix(']'))
+            .map(|words| words.split(", ").collect())
+            .collect();
+        assert!(
+            commands.iter().any(|words| words.contains(&"install")),
+            "{commands:?}"
+        );
+        for words in commands {
+            crate::config::Cli::try_parse_from(&words)
+                .unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        }
+    }
 }
