@@ -31,6 +31,8 @@ pub struct Facts {
     pub device_indexes: BTreeSet<u32>,
     /// Our ENIs that have room, by device index.
     pub rooms: Vec<Room>,
+    /// Room beyond what was asked for on ENIs that are being made: it can be asked for when they are there.
+    pub coming: u32,
     /// Where a new ENI is made.
     pub subnet: SubnetId,
     /// Whether a new ENI can be made now.
@@ -98,7 +100,8 @@ impl Facts {
             .iter()
             .filter(|room| room.gate != Gate::Closed)
             .map(|room| room.addresses)
-            .sum::<u32>();
+            .sum::<u32>()
+            .saturating_add(self.coming);
         let new = match self.new_eni {
             Gate::Open | Gate::Busy => self.max_enis.saturating_sub(self.enis),
             Gate::Closed => 0,
@@ -110,6 +113,7 @@ impl Facts {
     #[must_use]
     pub fn limit(&self) -> u32 {
         let rooms = self.rooms.iter().map(|room| room.addresses).sum::<u32>();
+        let rooms = rooms.saturating_add(self.coming);
         let new = self.max_enis.saturating_sub(self.enis);
         rooms.saturating_add(new.saturating_mul(self.addresses_per_eni))
     }
@@ -118,8 +122,8 @@ impl Facts {
 /// Plans the growth.
 ///
 /// First addresses on ENIs that have room, in device order, so that the primary fills first; then as many new
-/// ENIs as the rest needs, each with what is wanted of it and no more. Room on a busy ENI is left to be
-/// asked for when it is not busy: an address there comes sooner than a new ENI does.
+/// ENIs as the rest needs, each with what is wanted of it and no more. Room on an ENI that is busy or being
+/// made is left to be asked for when it can be: an address there comes sooner than one more ENI does.
 #[must_use]
 pub fn plan(facts: &Facts) -> Vec<Action> {
     let mut want = facts.shortfall();
@@ -140,6 +144,7 @@ pub fn plan(facts: &Facts) -> Vec<Action> {
     if facts.new_eni != Gate::Open || facts.addresses_per_eni == 0 {
         return actions;
     }
+    want = want.saturating_sub(facts.coming);
     // 0 is the primary's for ever.
     let mut indexes = (1..).filter(|index| !facts.device_indexes.contains(index));
     for _ in facts.enis..facts.max_enis {

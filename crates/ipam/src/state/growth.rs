@@ -33,6 +33,7 @@ impl State {
             addresses_per_eni,
             device_indexes: BTreeSet::new(),
             rooms: Vec::new(),
+            coming: 0,
             subnet: self.node.subnet_id.clone(),
             new_eni: self
                 .gate(&Spot::Create)
@@ -74,6 +75,7 @@ impl State {
                 if setback.is_none_or(|setback| passes(setback.error.kind)) {
                     facts.supply += intent.addresses;
                     facts.held += intent.addresses;
+                    facts.coming += addresses_per_eni.saturating_sub(intent.addresses);
                 }
             }
         }
@@ -358,6 +360,9 @@ impl State {
 
     /// EC2 says that this ENI of ours holds this address.
     pub(super) fn hold(&mut self, id: &EniId, ip: Ipv4Addr) {
+        if !self.enis.contains_key(id) {
+            return;
+        }
         let elsewhere = self
             .enis
             .iter()

@@ -1,7 +1,7 @@
 //! What others may read of the pool.
 
 use super::{Intent, Phase, State};
-use crate::pool::{Claim, Eni, Life, count};
+use crate::pool::{Address, Claim, Eni, Holding, Life, count};
 use crate::{
     AddressState, AddressView, CoolingEntry, EniId, EniIntent, EniState, EniView, Grant,
     GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, Sandbox, Time, Totals,
@@ -141,7 +141,12 @@ impl State {
 impl Eni {
     fn view(&self, id: &EniId) -> EniView {
         let link = self.link.as_ref();
+        let absent = self.life == Life::Absent;
+        let unconfirmed = |address: &Address| address.holding == Holding::Unconfirmed;
+        let asking = absent && self.addresses.values().any(unconfirmed);
         let state = match self.life {
+            // EC2 has not been asked yet.
+            Life::Absent if asking => EniState::SettingUp,
             Life::Absent => EniState::Failed,
             Life::Attaching => EniState::Attaching,
             Life::SettingUp { .. } if self.trouble.is_some() => EniState::Failed,
@@ -150,7 +155,9 @@ impl Eni {
             Life::Unmanaged => EniState::Unmanaged,
         };
         let trouble = match (self.life, &self.trouble) {
-            (Life::Absent, _) => Some("EC2 does not have it on this instance".to_owned()),
+            (Life::Absent, _) if !asking => {
+                Some("EC2 does not have it on this instance".to_owned())
+            }
             (_, trouble) => trouble.as_ref().map(|trouble| trouble.error.clone()),
         };
         let addresses = self.addresses.iter().map(|(ip, address)| {

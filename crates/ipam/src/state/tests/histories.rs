@@ -70,8 +70,7 @@ fn play(world: &mut World, act: Act) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
-
+    // `PROPTEST_CASES` asks for more.
     #[test]
     fn no_history_breaks_the_promises(
         warm in 0..4u32, minimum in 0..6u32, acts in prop::collection::vec(act(), 1..120),
