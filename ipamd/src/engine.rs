@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock;
 
 /// The pool's task is gone: ipamd is on its way out, or a bug stopped it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the pool is gone: ipamd is shutting down")]
 pub(crate) struct Gone;
 
@@ -31,11 +31,13 @@ pub(crate) struct Engine {
 #[derive(Clone, Debug)]
 pub(crate) struct Outcomes(mpsc::UnboundedSender<Message>);
 
+type Look = Box<dyn FnOnce(&State, Time) + Send>;
+
 enum Message {
     Event(Event),
     Request(RequestId, Event, oneshot::Sender<Answer>),
     /// Looks at the pool, in turn.
-    Look(Box<dyn FnOnce(&State, Time) + Send>),
+    Look(Look),
     /// The writer has written; the books are at rest.
     Written(Event),
     /// Ends the task once the books are at rest.

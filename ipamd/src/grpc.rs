@@ -5,7 +5,7 @@ mod view;
 
 use std::time::Duration;
 
-use ipam::{AddRequest, Answer, Event, Pod, Sandbox};
+use ipam::{AddRequest, Answer, Event, Pod, Sandbox, State};
 use proto::v1;
 use proto::v1::ipam_server::{Ipam, IpamServer};
 use proto::v1::pool_server::{Pool, PoolServer};
@@ -201,11 +201,7 @@ impl Ipam for Service {
         &self,
         _: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
-        let readiness = self
-            .engine
-            .look(|state, now| state.readiness(now))
-            .await
-            .map_err(gone)?;
+        let readiness = self.engine.look(State::readiness).await.map_err(gone)?;
         Ok(Response::new(v1::StatusResponse {
             ready: readiness.is_ok(),
             reason: readiness.err().map(|no| no.message).unwrap_or_default(),

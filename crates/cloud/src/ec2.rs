@@ -12,8 +12,8 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag,
-    TagSpecification,
+    Filter, InstanceType, NetworkCardInfo, NetworkInterface, NetworkInterfaceAttachmentChanges,
+    ResourceType, Tag, TagSpecification,
 };
 use aws_smithy_types::date_time::Format;
 use ipam::{
@@ -142,7 +142,7 @@ impl Ec2 {
                     .network_cards()
                     .iter()
                     .find(|card| card.network_card_index() == Some(0))
-                    .and_then(|card| card.maximum_network_interfaces());
+                    .and_then(NetworkCardInfo::maximum_network_interfaces);
                 let enis = card_zero.or(network.maximum_network_interfaces())?;
                 Some(InstanceLimits {
                     max_enis: u32::try_from(enis).ok()?,
@@ -153,7 +153,7 @@ impl Ec2 {
             .ok_or_else(|| {
                 strange(
                     ACTION,
-                    format!("no network limits for {instance_type}"),
+                    &format!("no network limits for {instance_type}"),
                     Effect::Reads,
                 )
             })
@@ -190,9 +190,9 @@ impl Ec2 {
                     .send()
                     .await
                     .map_err(mutation(action))?;
-                let attachment = answer.attachment_id().ok_or_else(|| {
-                    strange(action, "no attachment id".to_owned(), Effect::Mutates)
-                })?;
+                let attachment = answer
+                    .attachment_id()
+                    .ok_or_else(|| strange(action, "no attachment id", Effect::Mutates))?;
                 Ok(CallReply::Attached(AttachmentId::new(attachment)))
             }
             Call::DeleteOnTermination { eni, attachment } => {
@@ -297,9 +297,9 @@ impl Ec2 {
         }
         match request.send().await {
             Ok(answer) => {
-                let eni = answer.network_interface().ok_or_else(|| {
-                    strange(ACTION, "no network interface".to_owned(), Effect::Mutates)
-                })?;
+                let eni = answer
+                    .network_interface()
+                    .ok_or_else(|| strange(ACTION, "no network interface", Effect::Mutates))?;
                 let facts = self.complete(ACTION, Effect::Mutates, eni).await;
                 facts.map_err(unknown)
             }
@@ -344,7 +344,7 @@ impl Ec2 {
         effect: Effect,
         eni: &NetworkInterface,
     ) -> Result<EniFacts, CallError> {
-        let wrong = |what| strange(action, what, effect);
+        let wrong = |what: String| strange(action, &what, effect);
         let (subnet, mac) = place(eni).map_err(wrong)?;
         let cidr = self.subnet_cidr(&subnet, mac).await?;
         let facts = facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)?;
@@ -376,7 +376,7 @@ impl Ec2 {
                     .first()
                     .and_then(|found| found.cidr_block()?.parse().ok())
                     .ok_or_else(|| {
-                        strange(ACTION, format!("no CIDR for {subnet}"), Effect::Reads)
+                        strange(ACTION, &format!("no CIDR for {subnet}"), Effect::Reads)
                     })?
             }
         };
@@ -408,7 +408,7 @@ fn unknown(error: CallError) -> CallError {
 }
 
 /// An answer that says yes but lacks what it must have.
-fn strange(action: &'static str, what: String, effect: Effect) -> CallError {
+fn strange(action: &'static str, what: &str, effect: Effect) -> CallError {
     CallError {
         kind: match effect {
             Effect::Reads => CallErrorKind::Unavailable,
