@@ -1,5 +1,7 @@
 //! One pod's link: made in one go, gone with one link.
 
+mod present;
+
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -18,6 +20,8 @@ use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Route, Rtnl, Step, Way};
 use crate::sysctl::{self, IfAbsent, SysctlError};
+
+pub use present::{exists, find};
 
 /// The link to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +122,7 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
         Err(error) if error.errno() == Some(Errno::EXIST) => {
             // Either end's name is taken. The host's is ours, so an end that is not in this namespace is
             // what a sandbox of the same id left, and goes.
-            if exists_in(netns, &link.ifname).await? {
+            if exists(netns, &link.ifname).await? {
                 return Err(PodError::InterfaceExists(link.ifname.clone()));
             }
             delete(&host, &wiring.host_veth).await?;
@@ -291,16 +295,6 @@ async fn raise(side: &Rtnl, name: &str, alias: Option<&str>) -> Result<u32, Kern
 /// At most the 255 bytes that the kernel takes for an alias (IFALIASZ), and whole characters.
 fn cut(alias: &str) -> &str {
     alias.get(..alias.floor_char_boundary(255)).unwrap_or(alias)
-}
-
-async fn exists_in(netns: &NetNs, ifname: &str) -> Result<bool, PodError> {
-    let pod = netns.inside(rtnl::open).map_err(PodError::Enter)??;
-    let found = rtnl::get_link(format!("find link {ifname}"), rtnl::named(ifname));
-    match pod.run(vec![found]).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Deletes a link by name; false if there is none.

@@ -1,0 +1,103 @@
+//! Looking whether a pod's link is there already. Nothing is changed.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rustix::io::Errno;
+
+use super::{PodError, PodLink, PodWiring};
+use crate::layout::{self, Mac};
+use crate::netlink::KernelError;
+use crate::netns::NetNs;
+use crate::rtnl::{self, Rtnl};
+
+/// Whether the pod has a link of this name, whoever made it.
+///
+/// # Errors
+/// When the namespace can't be entered, or the kernel refuses.
+pub async fn exists(netns: &NetNs, ifname: &str) -> Result<bool, PodError> {
+    Ok(get(&inside(netns)?, ifname).await?.is_some())
+}
+
+/// The wiring, if the pod's link stands as [`connect`](super::connect) makes it: both ends are up, with the MACs that the
+/// container's id gives and this MTU, and the pod's end has these addresses and no others.
+///
+/// # Errors
+/// When the namespace can't be entered, or the kernel refuses.
+pub async fn find(netns: &NetNs, link: &PodLink) -> Result<Option<PodWiring>, PodError> {
+    let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
+    let host_veth = layout::host_veth_name(&link.container_id, &link.ifname);
+    let (host, pod) = (rtnl::open()?, inside(netns)?);
+    let (Some(host_end), Some(pod_end)) = (
+        get(&host, &host_veth).await?,
+        get(&pod, &link.ifname).await?,
+    ) else {
+        return Ok(None);
+    };
+    let intact = is_end(&host_end, host_mac, link.mtu)
+        && is_end(&pod_end, pod_mac, link.mtu)
+        && has_addresses(&pod, pod_end.header.index, link).await?;
+    Ok(intact.then_some(PodWiring {
+        host_veth,
+        host_mac,
+        pod_mac,
+    }))
+}
+
+fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {
+    Ok(netns.inside(rtnl::open).map_err(PodError::Enter)??)
+}
+
+async fn get(side: &Rtnl, name: &str) -> Result<Option<LinkMessage>, KernelError> {
+    let asked = rtnl::get_link(format!("find link {name}"), rtnl::named(name));
+    match side.run(vec![asked]).await {
+        Ok(found) => Ok(found.into_iter().find_map(|reply| match reply {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        })),
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The MAC tells that it is the link of this container, and not another's of the same name.
+fn is_end(link: &LinkMessage, mac: Mac, mtu: u32) -> bool {
+    let has = |wanted: &LinkAttribute| link.attributes.contains(wanted);
+    link.header.flags.contains(LinkFlags::Up)
+        && has(&LinkAttribute::Address(mac.0.to_vec()))
+        && has(&LinkAttribute::Mtu(mtu))
+}
+
+async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
+    let mut filter = AddressMessage::default();
+    filter.header.family = AddressFamily::Inet;
+    filter.header.index = index;
+    let listed = pod
+        .dump(
+            "list the pod's addresses",
+            RouteNetlinkMessage::GetAddress(filter),
+        )
+        .await?;
+    let mut found = Vec::new();
+    for reply in listed {
+        if let RouteNetlinkMessage::NewAddress(address) = reply
+            && address.header.index == index
+        {
+            let local = address
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    AddressAttribute::Local(IpAddr::V4(local)) => Some(*local),
+                    _ => None,
+                });
+            found.push((local, address.header.prefix_len));
+        }
+    }
+    let mut wanted: Vec<_> = link.addresses.iter().map(|a| (Some(*a), 32)).collect();
+    wanted.sort_unstable();
+    found.sort_unstable();
+    Ok(found == wanted)
+}
