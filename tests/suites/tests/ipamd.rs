@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! The real ipamd on a node of the lab, over HTTP against the simulated EC2 and IMDS: what it asks, what it
+//! serves, and what it does when things go wrong.
+
+use std::process::ExitCode;
+
+#[path = "ipamd/access.rs"]
+mod access;
+#[path = "ipamd/growth.rs"]
+mod growth;
+#[path = "ipamd/pods.rs"]
+mod pods;
+#[path = "ipamd/restart.rs"]
+mod restart;
+#[path = "ipamd/rig.rs"]
+mod rig;
+#[path = "ipamd/start.rs"]
+mod start;
+
+fn main() -> ExitCode {
+    let tests = [
+        start::tests(),
+        growth::tests(),
+        pods::tests(),
+        restart::tests(),
+        access::tests(),
+    ];
+    suites::harness::run("ipamd", tests.into_iter().flatten().collect())
+}

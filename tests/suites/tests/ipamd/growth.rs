@@ -1,0 +1,197 @@
+//! The pool grows: what EC2 is asked, what the kernel gets, and what a pod hears when EC2 says no.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use aws_sim::{Ec2Error, Effect, Fault};
+use libtest_mimic::Trial;
+use suites::harness::async_test;
+use suites::node::{Node, text_of};
+use tonic::Code;
+
+use crate::rig::{Plugin, actions, calls, error_info, lab};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        async_test(
+            "a_new_eni_is_created_tagged_attached_and_set_up_with_three_calls",
+            new_eni,
+        ),
+        async_test(
+            "an_add_on_an_empty_pool_waits_for_the_growth_that_it_asks_for",
+            waits,
+        ),
+        async_test("ec2s_refusal_reaches_the_plugin_in_full", refused),
+        async_test("an_add_gives_up_in_time_when_ec2_hangs", hangs),
+        async_test(
+            "assign_with_a_lost_reply_is_not_repeated_blindly",
+            lost_reply,
+        ),
+    ]
+}
+
+async fn new_eni() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut node = Node::new(&lab, "a")
+        .with("MINIMUM_IP_TARGET", 12)
+        .with("CLUSTER_NAME", "demo");
+    node.start_ipamd().await?;
+    let pool = node
+        .wait_for_pool("twelve free addresses on two ENIs", |pool| {
+            pool.totals.is_some_and(|totals| totals.free >= 12) && pool.enis.len() == 2
+        })
+        .await?;
+    let eni = &pool.enis[1];
+    assert_eq!((eni.device_index, eni.route_table), (1, 2));
+
+    let made: Vec<_> = actions(&lab)
+        .into_iter()
+        .filter(|action| action.contains("NetworkInterface") && !action.starts_with("Describe"))
+        .collect();
+    assert_eq!(
+        made,
+        [
+            "CreateNetworkInterface",
+            "AttachNetworkInterface",
+            "ModifyNetworkInterfaceAttribute"
+        ]
+    );
+    let create = &calls(&lab, "CreateNetworkInterface")[0].params;
+    assert!(create.contains_key("ClientToken"), "{create:?}");
+    assert!(create.contains_key("SecurityGroupId.1"), "{create:?}");
+    assert_eq!(
+        create.get("Description").unwrap(),
+        &format!("aws-K8S-{}", lab.node("a").instance_id())
+    );
+    let tags = lab.sim().with_world(|world, _| {
+        let ours = world
+            .enis()
+            .find(|found| found.id.to_string() == eni.eni_id);
+        ours.map(|eni| eni.tags.clone())
+    });
+    let tags = tags.context("EC2 does not know the ENI")?;
+    let tag = |key: &str| tags.get(key).map(String::as_str).unwrap_or_default();
+    assert_eq!(
+        tag("node.k8s.amazonaws.com/instance_id"),
+        lab.node("a").instance_id()
+    );
+    assert_eq!(tag("cluster.k8s.amazonaws.com/name"), "demo");
+    assert_eq!(tag("eks:eni:owner"), "amazon-vpc-cni");
+    assert!(
+        tag("node.k8s.amazonaws.com/createdAt").ends_with('Z'),
+        "{tags:?}"
+    );
+
+    let links = text_of(lab.node("a").netns(), "ip", &["-br", "addr"])?;
+    assert!(links.contains(&eni.primary_address), "not set up:\n{links}");
+    let rules = text_of(lab.node("a").netns(), "ip", &["rule"])?;
+    assert!(
+        rules.contains(&format!("from {} lookup 2", eni.primary_address)),
+        "{rules}"
+    );
+    node.stop_ipamd().await
+}
+
+async fn waits() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    let given = plugin.add("first").await?;
+    assert_eq!(given.addresses.len(), 1);
+    assert_eq!((given.mtu, given.pods_table), (9001, 5120));
+    assert_eq!(
+        actions(&lab),
+        ["DescribeNetworkInterfaces", "AssignPrivateIpAddresses"]
+    );
+    node.stop_ipamd().await
+}
+
+async fn refused() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let words = "You are not authorized to perform this operation. Encoded authorization failure \
+                 message: made-up-text-of-a-test";
+    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
+        let error = Ec2Error {
+            code: "UnauthorizedOperation".to_owned(),
+            message: words.to_owned(),
+            status: 403,
+        };
+        lab.sim().inject(Fault::on(action, Effect::Error(error)));
+    }
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    let refused = plugin.add("pod").await.expect_err("EC2 gave nothing");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    let asked = lab.sim().calls();
+    let request = asked
+        .iter()
+        .filter(|call| call.error.as_deref() == Some("UnauthorizedOperation"))
+        .find(|call| refused.message().contains(&call.request_id));
+    let request = request.with_context(|| format!("no request id in {}", refused.message()))?;
+    for part in [request.action.as_str(), "UnauthorizedOperation", words] {
+        assert!(
+            refused.message().contains(part),
+            "{part:?} is missing: {}",
+            refused.message()
+        );
+    }
+    let info = error_info(&refused)?;
+    assert_eq!(info.reason, "EC2_REFUSED");
+    assert_eq!(info.metadata["retryable"], "false");
+    node.stop_ipamd().await
+}
+
+async fn hangs() -> anyhow::Result<()> {
+    let lab = lab()?;
+    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
+        lab.sim().inject(Fault::on(action, Effect::HangBefore));
+    }
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    let patience = Duration::from_secs(2);
+    let refused = plugin
+        .add_within("pod", patience)
+        .await
+        .expect_err("EC2 hangs");
+    assert_eq!(refused.code(), Code::DeadlineExceeded, "{refused:?}");
+    // Our own words, not the caller's time-out: ipamd answers a little earlier.
+    assert_eq!(error_info(&refused)?.reason, "DEADLINE_EXCEEDED");
+    let pool = node.pool().await?;
+    assert!(pool.waiters.is_empty(), "still waiting: {pool:?}");
+    assert!(
+        !pool.pending_calls.is_empty(),
+        "the call is still under way: {pool:?}"
+    );
+    node.stop_ipamd().await
+}
+
+async fn lost_reply() -> anyhow::Result<()> {
+    let lab = lab()?;
+    lab.sim().inject(
+        Fault::on("AssignPrivateIpAddresses", Effect::ResetAfter).when(aws_sim::When::First(1)),
+    );
+    let mut node = Node::new(&lab, "a");
+    node.start_ipamd().await?;
+    let pool = node
+        .wait_for_pool("five free addresses", |pool| {
+            pool.totals.is_some_and(|totals| totals.free >= 5)
+        })
+        .await?;
+    assert_eq!(
+        pool.totals.unwrap_or_default().held,
+        5,
+        "assigned twice: {pool:?}"
+    );
+    assert_eq!(
+        actions(&lab),
+        [
+            "DescribeNetworkInterfaces",
+            "AssignPrivateIpAddresses",
+            "DescribeNetworkInterfaces"
+        ]
+    );
+    node.stop_ipamd().await
+}
