@@ -102,7 +102,8 @@ impl std::str::FromStr for Mac {
         for byte in &mut bytes {
             let part = parts
                 .next()
-                .filter(|part| part.len() == 2)
+                // `from_str_radix` takes a sign as well.
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
                 .ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
@@ -148,4 +149,58 @@ pub fn link_macs(container_id: &str, ifname: &str) -> (Mac, Mac) {
 
 fn link_hash(container_id: &str, ifname: &str) -> [u8; 32] {
     Sha256::digest(format!("{container_id}/{ifname}")).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_macs_stay_what_they_were() {
+        // A DEL finds the link by them, after an upgrade too.
+        assert_eq!(host_veth_name("c1", "eth0"), "weird72e032fedd");
+        let (host, pod) = link_macs("c1", "eth0");
+        assert_eq!(host.to_string(), "4e:16:f3:12:50:b0");
+        assert_eq!(pod.to_string(), "4e:16:f3:12:50:b1");
+    }
+
+    #[test]
+    fn sandboxes_and_interfaces_have_links_of_their_own() {
+        let name = host_veth_name("c1", "eth0");
+        assert_ne!(name, host_veth_name("c2", "eth0"));
+        assert_ne!(name, host_veth_name("c1", "eth1"));
+        assert_eq!(name.len(), 15);
+    }
+
+    #[test]
+    fn tables_are_aws_nodes_and_clear_of_the_pods_table() {
+        assert_eq!((eni_table(0), eni_table(1), eni_table(14)), (254, 2, 15));
+        assert!((0..=ENI_MARK_MASK).all(|index| eni_table(index) != PODS_TABLE));
+        assert!((1..=ENI_MARK_MASK).all(|index| eni_mark(index) == index));
+    }
+
+    #[test]
+    fn marks_keep_clear_of_each_other_and_of_other_software() {
+        let others = 0x4000 | 0x8000 | 0xffff_0000 | 0x0f00;
+        assert_eq!((CONNMARK | ENI_MARK_MASK) & others, 0);
+        assert_eq!(CONNMARK & ENI_MARK_MASK, 0);
+    }
+
+    #[test]
+    fn a_mac_is_read_as_it_is_written() {
+        let text = "02:00:5e:10:00:ff";
+        assert_eq!(
+            text.parse::<Mac>().map(|mac| mac.to_string()).as_deref(),
+            Ok(text)
+        );
+        for bad in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:ff:01",
+            "+2:00:5e:10:00:ff",
+            "2:0:5e:10:0:f",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
+    }
 }
