@@ -1,5 +1,6 @@
 //! The pool's state and its one transition function.
 
+mod calls;
 mod growth;
 mod kernel;
 mod merge;

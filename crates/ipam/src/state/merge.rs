@@ -142,7 +142,7 @@ impl State {
         let mut undone = false;
         for (ip, address) in &mut eni.addresses {
             let told = facts.secondary_addresses.contains(ip);
-            if !told && (believed || address.holding == Holding::Unconfirmed) {
+            if !told && believed {
                 address.holding = Holding::Lost;
                 address.routing = Routing::None;
             }
