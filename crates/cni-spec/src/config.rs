@@ -38,6 +38,15 @@ impl Document {
 }
 
 impl NetworkConfig {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// Code 6 when it is no JSON object, 7 when its name is missing or malformed, 1 when its version is not
+    /// spoken.
+    pub fn parse(text: &[u8]) -> Result<Self, Error> {
+        Self::check(Document::parse(text)?)
+    }
+
     /// Checks the name first, then the version, as the reference skeleton does.
     pub(crate) fn check(document: Document) -> Result<Self, Error> {
         let name = match document.0.get("name") {
@@ -130,7 +139,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<NetworkConfig, Error> {
-        NetworkConfig::check(Document::parse(text.as_bytes())?)
+        NetworkConfig::parse(text.as_bytes())
     }
 
     #[test]

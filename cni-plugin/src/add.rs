@@ -1,0 +1,247 @@
+//! ADD: check, ask once, wire once.
+//!
+//! Everything that can be wrong is looked at before anything changes. Whatever fails afterwards is undone:
+//! the address goes back to ipamd, and `datapath` leaves nothing in the kernel.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use cni_spec::{AddRequest, AddResult, Code, Error, Interface, IpConfig, Route};
+use datapath::layout::POD_GATEWAY;
+use datapath::pod::{self, PodError, PodLink, PodWiring};
+use datapath::{NetNs, NetNsError};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::codes;
+use crate::del::release;
+use crate::ipamd::{Grant, Ipamd};
+use crate::journal::Journal;
+use crate::settings::Settings;
+use crate::spool::Spool;
+
+/// Gives the pod its interface.
+pub(crate) async fn add(request: &AddRequest) -> Result<AddResult, Error> {
+    let settings = Settings::of(&request.config)?;
+    let mut journal = Journal::open(&settings, "ADD", &request.attachment);
+    let outcome = make(request, &settings, &mut journal).await;
+    match &outcome {
+        Ok(result) => {
+            let ips: Vec<String> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
+            journal.info(format_args!("{}: {}", pod_name(request), ips.join(", ")));
+        }
+        Err(error) => journal.error(format_args!("{}: {error}", pod_name(request))),
+    }
+    outcome
+}
+
+async fn make(
+    request: &AddRequest,
+    settings: &Settings,
+    journal: &mut Journal,
+) -> Result<AddResult, Error> {
+    let key = &request.attachment;
+    // CNI_NETNS_OVERRIDE, by which the reference lets a plugin work on its own namespace, is not looked at:
+    // a pod's link has one end on the host, so the two must differ.
+    let netns = NetNs::open(&request.netns).map_err(|error| bad_netns(&error))?;
+    if pod::exists(&netns, key.ifname())
+        .await
+        .map_err(|error| kernel(&error))?
+    {
+        return again(request, settings, &netns, journal).await;
+    }
+
+    let deadline = Instant::now() + settings.add_timeout();
+    let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
+    // A release of this same attachment that waits to be replayed would take back what it now gets.
+    Spool::at(settings.spool()).withdraw(key);
+    let grant = match ipamd.add(request, left(deadline)).await {
+        Ok(grant) => grant,
+        Err(error) => {
+            let given = error.may_have_given();
+            let error = Error::from(error);
+            return Err(if given {
+                give_back(error, request, settings, journal).await
+            } else {
+                error
+            });
+        }
+    };
+    journal.debug(format_args!(
+        "granted {:?}, MTU {}",
+        grant.addresses, grant.mtu
+    ));
+    let link = pod_link(request, settings, grant);
+    match pod::connect(&netns, &link).await {
+        Ok(wiring) => Ok(result(request, &link, &wiring)),
+        // A link is there, so its address must stay this attachment's: until the DEL that follows a failed
+        // ADD, or because another ADD of it came in between.
+        Err(error @ (PodError::RollBack { .. } | PodError::InterfaceExists(_))) => {
+            Err(kernel(&error))
+        }
+        Err(error) => Err(give_back(kernel(&error), request, settings, journal).await),
+    }
+}
+
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// The interface is there already. If it is exactly what an earlier ADD of this attachment made, this one
+/// answers as that one did. Otherwise it is an error (SPEC.md, ADD), and nothing changes: not even an address
+/// is asked for unless the attachment holds one.
+async fn again(
+    request: &AddRequest,
+    settings: &Settings,
+    netns: &NetNs,
+    journal: &mut Journal,
+) -> Result<AddResult, Error> {
+    let key = &request.attachment;
+    let deadline = Instant::now() + settings.add_timeout();
+    let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
+    if !ipamd.holds(key, left(deadline)).await? {
+        return Err(interface_exists(request));
+    }
+    // It holds addresses, so this gives none: it answers what they are, and with which MTU.
+    let grant = ipamd.add(request, left(deadline)).await?;
+    let link = pod_link(request, settings, grant);
+    match pod::find(netns, &link)
+        .await
+        .map_err(|error| kernel(&error))?
+    {
+        Some(wiring) => {
+            journal.debug("made by an earlier ADD");
+            Ok(result(request, &link, &wiring))
+        }
+        None => Err(interface_exists(request)),
+    }
+}
+
+async fn give_back(
+    error: Error,
+    request: &AddRequest,
+    settings: &Settings,
+    journal: &mut Journal,
+) -> Error {
+    match release(&request.attachment, settings, journal).await {
+        Ok(()) => error,
+        Err(stuck) => {
+            let details = format!(
+                "{}; and its address could not be given back: {stuck}",
+                error.details
+            );
+            Error { details, ..error }
+        }
+    }
+}
+
+fn pod_link(request: &AddRequest, settings: &Settings, grant: Grant) -> PodLink {
+    PodLink {
+        container_id: request.attachment.container_id().to_owned(),
+        ifname: request.attachment.ifname().to_owned(),
+        alias: pod_name(request),
+        addresses: grant.addresses,
+        mtu: settings.mtu.unwrap_or(grant.mtu),
+    }
+}
+
+/// `namespace/name`; the container id where the runtime does not say.
+fn pod_name(request: &AddRequest) -> String {
+    match (&request.args.pod_namespace, &request.args.pod_name) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => request.attachment.container_id().to_owned(),
+    }
+}
+
+fn result(request: &AddRequest, link: &PodLink, wiring: &PodWiring) -> AddResult {
+    let host = Interface {
+        name: wiring.host_veth.clone(),
+        mac: wiring.host_mac.to_string(),
+        mtu: link.mtu,
+        sandbox: None,
+    };
+    let pod = Interface {
+        name: link.ifname.clone(),
+        mac: wiring.pod_mac.to_string(),
+        mtu: link.mtu,
+        sandbox: Some(request.netns.clone()),
+    };
+    let ips = link.addresses.iter().map(|address| IpConfig {
+        address: IpNet::from(IpAddr::V4(*address)),
+        interface: 1,
+    });
+    let default = Route {
+        dst: IpNet::V4(Ipv4Net::default()),
+        gw: POD_GATEWAY.into(),
+    };
+    AddResult {
+        interfaces: vec![host, pod],
+        ips: ips.collect(),
+        routes: vec![default],
+    }
+}
+
+fn bad_netns(error: &NetNsError) -> Error {
+    let remedy = match error {
+        NetNsError::Absent(_) => {
+            "the runtime makes the namespace before it calls ADD: have it make the sandbox anew"
+        }
+        NetNsError::Own(_) => {
+            "a pod with hostNetwork needs no CNI plugin; for any other the runtime makes a namespace"
+        }
+        _ => {
+            "CNI_NETNS must be a path that a network namespace is mounted at, such as /var/run/netns/NAME"
+        }
+    };
+    Error::new(
+        Code::InvalidNetNs,
+        whole(error),
+        codes::details("INVALID_NETNS", "", remedy),
+    )
+}
+
+fn interface_exists(request: &AddRequest) -> Error {
+    let ifname = request.attachment.ifname();
+    Error::new(
+        codes::INTERFACE_EXISTS,
+        format!(
+            "{ifname} exists already in {} and is not what an ADD of this container made",
+            request.netns
+        ),
+        codes::details(
+            "INTERFACE_EXISTS",
+            "nothing was changed",
+            "DEL the container first; if another plugin made the interface, it must not stand before weir-cni in the conflist",
+        ),
+    )
+}
+
+/// A failure of wiring or unwiring, in the kernel's words.
+pub(crate) fn kernel(error: &PodError) -> Error {
+    match error {
+        PodError::InterfaceExists(_) => Error::new(
+            codes::INTERFACE_EXISTS,
+            whole(error),
+            codes::details("INTERFACE_EXISTS", "", "DEL the container first"),
+        ),
+        _ => Error::new(
+            codes::KERNEL,
+            whole(error),
+            codes::details(
+                "KERNEL",
+                "the kubelet tries again",
+                "read the message: it has the kernel's own reason",
+            ),
+        ),
+    }
+}
+
+/// An error with all its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text.push_str(&format!(": {current}"));
+        cause = current.source();
+    }
+    text
+}
