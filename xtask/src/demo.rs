@@ -38,14 +38,10 @@ pub(crate) struct LabArgs {
     arguments: Vec<OsString>,
 }
 
-/// What the demo runs.
+/// What the demo runs. Out of the whole workspace, as all that xtask builds: cargo then gives every build the
+/// same features, so that the EC2 SDK is built once for all of them.
 pub(crate) const DEMO_BUILD: &[&str] = &[
-    "-p",
-    "ipamd",
-    "-p",
-    "cni-plugin",
-    "-p",
-    "suites",
+    "--workspace",
     "--bin",
     "ipamd",
     "--bin",
@@ -74,7 +70,7 @@ pub(crate) fn run_demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
 pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {
     crate::setup::ensure()?;
     eprintln!("building the lab");
-    let artifacts = workspace::build(&["-p", "vpc-lab", "--bin", "vpc-lab"], &[])?;
+    let artifacts = workspace::build(&["--workspace", "--bin", "vpc-lab"], &[])?;
     become_program(&workspace::binary(&artifacts, "vpc-lab")?, &args.arguments)
 }
 

@@ -12,6 +12,8 @@ use clap::{Parser, Subcommand};
 
 mod codegen;
 mod demo;
+#[cfg(test)]
+mod deploy;
 mod dist;
 mod image;
 mod layers;

@@ -10,7 +10,7 @@ use anyhow::Context;
 use cargo_metadata::Artifact;
 use clap::ValueEnum;
 
-use crate::{demo, workspace};
+use crate::workspace;
 use report::{Outcome, Report};
 
 mod report;
@@ -61,50 +61,17 @@ impl Suite {
             .unwrap_or_default()
     }
 
-    /// What to build for this suite alone.
-    fn build(self) -> &'static [&'static str] {
+    /// What to build for this suite alone, out of the whole workspace.
+    fn targets(self) -> &'static [&'static str] {
         match self {
-            Self::Unit => &["--workspace", "--all-targets"],
-            Self::Datapath => &["-p", "suites", "--test", "datapath"],
-            Self::Lab => &["-p", "suites", "--test", "lab"],
-            Self::Plugin => &[
-                "-p",
-                "suites",
-                "--test",
-                "plugin",
-                "-p",
-                "cni-plugin",
-                "--bin",
-                "weir-cni",
-            ],
-            Self::Ipamd => &[
-                "-p", "suites", "--test", "ipamd", "-p", "ipamd", "--bin", "ipamd",
-            ],
-            Self::Localstack => &[
-                "-p",
-                "suites",
-                "--test",
-                "localstack",
-                "-p",
-                "ipamd",
-                "--bin",
-                "ipamd",
-            ],
-            Self::Pods => &[
-                "-p",
-                "suites",
-                "--test",
-                "pods",
-                "-p",
-                "ipamd",
-                "--bin",
-                "ipamd",
-                "-p",
-                "cni-plugin",
-                "--bin",
-                "weir-cni",
-            ],
-            Self::Demo => demo::DEMO_BUILD,
+            Self::Unit => &["--all-targets"],
+            Self::Datapath => &["--test", "datapath"],
+            Self::Lab => &["--test", "lab"],
+            Self::Plugin => &["--test", "plugin", "--bin", "weir-cni"],
+            Self::Ipamd => &["--test", "ipamd", "--bin", "ipamd"],
+            Self::Localstack => &["--test", "localstack", "--bin", "ipamd"],
+            Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
+            Self::Demo => &["--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni"],
         }
     }
 
@@ -159,21 +126,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(u8::from(report.failed() > 0)))
 }
 
-/// One build for all of the suites, so that they share it: everything if the unit tests are among them.
+/// One build for all of the suites. It is always one of the whole workspace, narrowed to some of its targets:
+/// cargo then gives every build the same features, so that the EC2 SDK is built once for all of them.
 fn build(suites: &[Suite]) -> anyhow::Result<Vec<Artifact>> {
+    let mut arguments = vec!["--workspace"];
     if suites.contains(&Suite::Unit) {
-        eprintln!(
-            "test: building the workspace and its tests (cold: minutes, the EC2 SDK is large)"
-        );
-        return workspace::build(Suite::Unit.build(), &[]);
-    }
-    let mut arguments: Vec<&str> = Vec::new();
-    for pair in suites.iter().flat_map(|suite| suite.build().chunks(2)) {
-        if !arguments.chunks(2).any(|known| known == pair) {
-            arguments.extend(pair);
+        arguments.extend(Suite::Unit.targets());
+    } else {
+        for target in suites.iter().flat_map(|suite| suite.targets().chunks(2)) {
+            if !arguments.windows(2).any(|known| known == target) {
+                arguments.extend(target);
+            }
         }
     }
-    eprintln!("test: building {}", arguments.join(" "));
+    eprintln!(
+        "test: cargo build {} (cold, the EC2 SDK alone takes minutes)",
+        arguments.join(" ")
+    );
     workspace::build(&arguments, &[])
 }
 
