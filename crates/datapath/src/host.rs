@@ -195,7 +195,10 @@ impl Host {
     /// The addresses that have our `unreachable` route.
     async fn unreachable(&self) -> Result<Vec<Ipv4Addr>, HostError> {
         let what = format!("list the routes of table {PODS_TABLE}");
-        let routes = self.rtnl.dump(&what, rtnl::routes_in(PODS_TABLE)).await?;
+        let routes = self
+            .rtnl
+            .dump(&what, rtnl::routes_in(PODS_TABLE, None))
+            .await?;
         Ok(routes.into_iter().filter_map(held_address).collect())
     }
 }

@@ -221,9 +221,11 @@ impl Route {
     }
 }
 
-/// The filter of a dump of one table's routes.
-pub(crate) fn routes_in(table: u32) -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetRoute(empty_route(table))
+/// The filter of a dump of one table's routes, or those of one link in it.
+pub(crate) fn routes_in(table: u32, link: Option<u32>) -> RouteNetlinkMessage {
+    let mut filter = empty_route(table);
+    filter.attributes.extend(link.map(RouteAttribute::Oif));
+    RouteNetlinkMessage::GetRoute(filter)
 }
 
 fn empty_route(table: u32) -> RouteMessage {

@@ -6,10 +6,11 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
 use rustix::io::Errno;
 
 use super::{PodError, PodLink, PodWiring};
-use crate::layout::{self, Mac};
+use crate::layout::{self, Mac, PODS_TABLE};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Rtnl};
@@ -22,8 +23,9 @@ pub async fn exists(netns: &NetNs, ifname: &str) -> Result<bool, PodError> {
     Ok(get(&inside(netns)?, ifname).await?.is_some())
 }
 
-/// The wiring, if the pod's link stands as [`connect`](super::connect) makes it: both ends are up, with the MACs that the
-/// container's id gives and this MTU, and the pod's end has these addresses and no others.
+/// The wiring, if the pod's link stands as [`connect`](super::connect) makes it: both ends are up, with the
+/// MACs that the container's id gives and this MTU, the pod's end has these addresses and no others, and the
+/// host has a route to each, which is the last thing that `connect` makes.
 ///
 /// # Errors
 /// When the namespace can't be entered, or the kernel refuses.
@@ -39,7 +41,8 @@ pub async fn find(netns: &NetNs, link: &PodLink) -> Result<Option<PodWiring>, Po
     };
     let intact = is_end(&host_end, host_mac, link.mtu)
         && is_end(&pod_end, pod_mac, link.mtu)
-        && has_addresses(&pod, pod_end.header.index, link).await?;
+        && has_addresses(&pod, pod_end.header.index, link).await?
+        && has_routes(&host, host_end.header.index, link).await?;
     Ok(intact.then_some(PodWiring {
         host_veth,
         host_mac,
@@ -100,4 +103,22 @@ async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, K
     wanted.sort_unstable();
     found.sort_unstable();
     Ok(found == wanted)
+}
+
+async fn has_routes(host: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
+    let what = format!("list the routes of table {PODS_TABLE}");
+    let listed = host
+        .dump(&what, rtnl::routes_in(PODS_TABLE, Some(index)))
+        .await?;
+    let routes = listed.into_iter().filter_map(|reply| match reply {
+        RouteNetlinkMessage::NewRoute(route) => Some(route.attributes),
+        _ => None,
+    });
+    let found: Vec<_> = routes.collect();
+    Ok(link.addresses.iter().all(|address| {
+        let to = RouteAttribute::Destination(RouteAddress::Inet(*address));
+        let dev = RouteAttribute::Oif(index);
+        let leads = |route: &Vec<_>| route.contains(&to) && route.contains(&dev);
+        found.iter().any(leads)
+    }))
 }

@@ -44,6 +44,10 @@ pub(crate) const TESTS: &[Test] = &[
         not_a_netns,
     ),
     ("two addresses on one link both work", two_addresses),
+    (
+        "a link is found while it stands whole, and only then",
+        found,
+    ),
 ];
 
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
@@ -331,6 +335,45 @@ fn not_a_netns() -> Result<()> {
         ensure!(matches!(own, Err(NetNsError::Own(_))), "{own:?}");
         Ok(())
     })
+}
+
+fn found() -> Result<()> {
+    let world = World::new()?;
+    let pod = world.bare_pod(link("c1", ADDRESS))?;
+    let other = world.bare_pod(link("c2", Ipv4Addr::new(10, 0, 0, 60)))?;
+    let find = |link: &PodLink| {
+        world.node.block_on(|| async {
+            Ok(datapath::pod::find(&NetNs::open(pod.ns.path())?, link).await?)
+        })
+    };
+    let exists = |name: &'static str| {
+        world.node.block_on(|| async {
+            Ok(datapath::pod::exists(&NetNs::open(pod.ns.path())?, name).await?)
+        })
+    };
+    ensure!(find(&pod.link)?.as_ref() == Some(&pod.wiring));
+    ensure!(exists("eth0")? && !exists("eth1")?);
+    for different in [
+        other.link,
+        link("c1", Ipv4Addr::new(10, 0, 0, 51)),
+        PodLink {
+            mtu: 1500,
+            ..pod.link.clone()
+        },
+    ] {
+        ensure!(
+            find(&different)?.is_none(),
+            "{different:?} is not this link"
+        );
+    }
+    // An ADD that died before its last step.
+    world
+        .node
+        .ip(&format!("route del {ADDRESS} table {PODS_TABLE}"))?;
+    ensure!(find(&pod.link)?.is_none(), "nothing leads to the pod");
+    world.disconnect(&pod.link)?;
+    ensure!(find(&pod.link)?.is_none() && !exists("eth0")?);
+    Ok(())
 }
 
 fn two_addresses() -> Result<()> {
