@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
 
 use crate::netns::Netns;
@@ -209,7 +210,11 @@ fn connect(target: SocketAddr, bind: Option<Ipv4Addr>, wait: Duration) -> io::Re
         rustix::net::sockopt::Timeout::Send,
         Some(wait),
     )?;
-    connect(&socket, &target)?;
+    connect(&socket, &target).map_err(|error| match error {
+        // What the kernel says when the send timeout ends a connect (socket(7)).
+        Errno::INPROGRESS => io::ErrorKind::TimedOut.into(),
+        other => io::Error::from(other),
+    })?;
     Ok(TcpStream::from(socket))
 }
 
