@@ -9,7 +9,8 @@ use crate::{
     Call, CallError, CallErrorKind, CallId, CallReply, Effect, EniFacts, EniId, IntentStage,
 };
 
-/// An ENI that EC2 has made may be unknown to its own Attach for a while; after this many times it is gone.
+/// An ENI that EC2 has made may be unknown to the calls that follow for a while; after this many times it is
+/// gone.
 const NOT_FOUND_AT_MOST: u32 = 5;
 /// An attachment that neither succeeds nor shows in a Describe is given up after this many times.
 const IN_USE_AT_MOST: u32 = 8;
@@ -300,7 +301,7 @@ impl State {
                 Some(intent)
             }
             IntentStage::Delete(_) => {
-                if kind == CallErrorKind::NotFound {
+                if kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST {
                     self.changed();
                     return None;
                 }

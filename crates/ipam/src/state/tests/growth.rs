@@ -171,6 +171,16 @@ fn an_eni_that_cannot_be_attached_is_deleted_and_the_waiter_told_why() {
         .filter(|answer| matches!(answer, Answer::Refused(refusal) if refusal.message.contains("EniLimit")))
         .collect();
     assert_eq!(refusals.len(), 1);
+    // EC2 may not see yet that the ENI is there at all: that is no reason to forget it.
+    carry_out(
+        &mut world,
+        |effect| *effect == Effect::WriteBooks,
+        Fate::Works,
+    );
+    let delete = |effect: &Effect| is_call(effect, "DeleteNetworkInterface");
+    carry_out(&mut world, delete, Fate::Fails(CallErrorKind::NotFound));
+    world.calm();
+    world.advance(2_000);
     world.calm();
     assert_eq!(world.leaked(), []);
     assert_eq!(world.state.view().enis.len(), 1);
