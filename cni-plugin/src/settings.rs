@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn read(fields: serde_json::Value) -> Result<Settings, Error> {
+    fn read(fields: &serde_json::Value) -> Result<Settings, Error> {
         let mut config = json!({"cniVersion": "1.0.0", "name": "aws-cni", "type": "weir-cni"});
         config
             .as_object_mut()
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn nothing_said_gives_the_defaults() {
-        let settings = read(json!({"somethingElse": 1})).unwrap();
+        let settings = read(&json!({"somethingElse": 1})).unwrap();
         assert_eq!(settings, Settings::default());
         assert_eq!(settings.ipamd_socket.to_str(), Some("/run/weir/ipamd.sock"));
         assert_eq!(settings.spool().to_str(), Some("/run/weir/spool"));
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_taken() {
-        let settings = read(json!({
+        let settings = read(&json!({
             "ipamdSocket": "/tmp/x/i.sock", "mtu": 1500, "addTimeoutSeconds": 5,
             "logFile": "/tmp/x/log", "logLevel": "debug",
         }))
@@ -163,7 +163,7 @@ mod tests {
             (json!({"logLevel": "loud"}), "loud"),
         ];
         for (fields, named) in cases {
-            let error = read(fields.clone()).unwrap_err();
+            let error = read(&fields).unwrap_err();
             assert_eq!(error.code, Code::InvalidConfig, "{fields}");
             assert!(error.to_string().contains(named), "{fields}: {error}");
         }
