@@ -22,7 +22,8 @@ mod spool;
 
 fn main() -> ExitCode {
     let mut stdout = io::stdout().lock();
-    let mut stderr = io::stderr().lock();
+    // Not locked: a panic in another thread must be able to say so.
+    let mut stderr = io::stderr();
     // The runtime passes no arguments: only people do.
     if std::env::var_os("CNI_COMMAND").is_none()
         && let Some(argument) = std::env::args().nth(1)
