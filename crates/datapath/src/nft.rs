@@ -34,6 +34,12 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// Elements in one message: an attribute holds at most 64 KiB, and an element takes some 70 bytes.
 const ELEMENTS: usize = 500;
 
+/// How often marks are added anew when others change them at the same time.
+const ATTEMPTS: u32 = 3;
+
+/// What the kernel says when a chain or element is not there, is another, or is there already.
+const LOOK_AGAIN: [Errno; 3] = [Errno::NOENT, Errno::BUSY, Errno::EXIST];
+
 /// The table in the current network namespace.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
@@ -74,18 +80,26 @@ impl Table {
         if marks.is_empty() {
             return Ok(());
         }
-        match self.transact(add(marks)).await {
-            // An ENI without a chain yet, or an address that moved: needs a look at what is there.
-            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::BUSY)) => {
-                let found = self.marks().await?;
-                let missing: Marks = difference(marks, &found);
-                let moved = found
-                    .into_iter()
-                    .filter(|(address, _)| missing.contains_key(address));
-                self.change(&moved.collect(), &missing).await
+        let mut done = self.transact(add(marks)).await;
+        for _ in 0..ATTEMPTS {
+            match &done {
+                // An ENI without a chain yet, or an address that moved, or someone was faster: look again.
+                Err(error)
+                    if error
+                        .errno()
+                        .is_some_and(|errno| LOOK_AGAIN.contains(&errno)) =>
+                {
+                    let found = self.marks().await?;
+                    let missing: Marks = difference(marks, &found);
+                    let moved = found
+                        .into_iter()
+                        .filter(|(address, _)| missing.contains_key(address));
+                    done = self.change(&moved.collect(), &missing).await;
+                }
+                _ => break,
             }
-            done => done,
         }
+        done
     }
 
     /// Removes the marks of addresses, as far as they have any.

@@ -130,9 +130,13 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
         }
         created => created,
     };
-    created?;
-
-    match wire(&host, netns, link, &wiring).await {
+    let wired = match created {
+        Ok(()) => wire(&host, netns, link, &wiring).await,
+        // It refused, so there is nothing.
+        Err(error) if error.errno().is_some() => return Err(error.into()),
+        Err(unanswered) => Err(unanswered.into()),
+    };
+    match wired {
         Ok(()) => Ok(wiring),
         Err(failure) => match delete(&host, &wiring.host_veth).await {
             Ok(_) => Err(failure),

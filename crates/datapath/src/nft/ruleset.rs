@@ -162,11 +162,11 @@ pub(super) fn steps(node: &Node) -> Rules {
     }
 }
 
-/// The chain that gives packets the mark of one ENI. Only if it is not there: it would get a second rule.
+/// The chain that gives packets the mark of one ENI. Refused if it is there: it would get a second rule.
 pub(super) fn eni_chain(device_index: u32) -> Vec<Step> {
     let name = eni_chain_name(device_index);
     let mut body = Body::default();
-    body.add_chain(&name, Vec::new());
+    body.add_chain(&name, Vec::new(), NLM_F_EXCL);
     body.rule(
         &name,
         &[Write::Mark.set(eni_mark(device_index), ENI_MARK_MASK)],
@@ -274,10 +274,11 @@ impl Body {
                 ChainAttribute::Type(kind.into()),
                 ChainAttribute::Hook(hook),
             ],
+            0,
         );
     }
 
-    fn add_chain(&mut self, name: &str, hook: Vec<ChainAttribute>) {
+    fn add_chain(&mut self, name: &str, hook: Vec<ChainAttribute>, flags: u16) {
         let mut attributes = vec![
             ChainAttribute::Table(TABLE.into()),
             ChainAttribute::Name(name.into()),
@@ -285,7 +286,7 @@ impl Body {
         attributes.extend(hook);
         let chain = NfTablesMessage::NewChain(ChainMessage { attributes });
         self.messages
-            .push((format!("make nftables chain {name}"), chain, 0));
+            .push((format!("make nftables chain {name}"), chain, flags));
     }
 
     fn rule(&mut self, chain: &str, parts: &[Vec<Expr>]) {

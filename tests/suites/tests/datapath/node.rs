@@ -39,6 +39,10 @@ pub(crate) const TESTS: &[Test] = &[
         hold_and_release,
     ),
     ("two thousand addresses are held in one call", many),
+    (
+        "holds of one new ENI at the same time make one chain",
+        at_once,
+    ),
     ("overlapping and full CIDRs make a table", odd_cidrs),
     (
         "a primary ENI that is not there is an error that names its MAC",
@@ -247,6 +251,27 @@ fn many() -> Result<()> {
     ensure!(map.matches("jump eni-1").count() == 2000);
     world.release(1, &addresses)?;
     ensure!(world.node.ip_json("route show table 5120")?.is_empty());
+    Ok(())
+}
+
+fn at_once() -> Result<()> {
+    let world = World::new()?;
+    world.prepare(&world.plan())?;
+    std::thread::scope(|scope| {
+        let threads = [A, B, P].map(|address| {
+            let world = &world;
+            scope.spawn(move || world.hold(3, &[address]))
+        });
+        for thread in threads {
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    let table = world.node.nft(&["list", "table", "ip", "weir"])?;
+    ensure!(table.matches("| 0x00000003").count() == 1, "{table}");
+    ensure!(table.matches("jump eni-3").count() == 3, "{table}");
     Ok(())
 }
 
