@@ -9,7 +9,7 @@ mod invariants;
 mod once;
 mod resources;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -137,6 +137,8 @@ pub struct World {
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) enis: BTreeMap<EniId, History<Eni>>,
+    /// ENIs that are deleted but that a reader who lags may still see, the first deleted first.
+    graves: VecDeque<EniId>,
     /// Instances by the access key of their role.
     pub(crate) keys: BTreeMap<String, InstanceId>,
     pub(crate) client_tokens: ClientTokens,
@@ -160,6 +162,7 @@ impl World {
             groups: BTreeMap::new(),
             instances: BTreeMap::new(),
             enis: BTreeMap::new(),
+            graves: VecDeque::new(),
             keys: BTreeMap::new(),
             client_tokens: ClientTokens::default(),
             due: BTreeSet::new(),

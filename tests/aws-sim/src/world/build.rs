@@ -273,6 +273,13 @@ impl World {
                 .ok_or_else(|| Ec2Error::no_such_vpc(vpc))?;
             return Ok(vec![vpc.default_group.clone()]);
         }
+        // EC2's default quota.
+        if asked.len() > 5 {
+            return Err(Ec2Error::client(
+                "SecurityGroupsPerInterfaceLimitExceeded",
+                "The maximum number of security groups per interface has been reached.",
+            ));
+        }
         for id in &asked {
             let group = self
                 .groups

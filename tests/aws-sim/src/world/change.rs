@@ -241,7 +241,8 @@ impl World {
         {
             instance.enis.remove(id);
         }
-        self.enis.retain(|_, history| !history.is_over(keep_from));
+        self.graves.push_back(id.clone());
+        self.clear_graves();
         self.touch();
     }
 
@@ -255,6 +256,20 @@ impl World {
             && let Some(instance) = self.instances.get_mut(&attachment.instance)
         {
             instance.enis.remove(id);
+        }
+    }
+
+    /// Forgets the deleted ENIs that nobody can see any more.
+    fn clear_graves(&mut self) {
+        let keep_from = self.keep_from();
+        while let Some(id) = self.graves.front()
+            && self
+                .enis
+                .get(id)
+                .is_none_or(|history| history.is_over(keep_from))
+        {
+            self.enis.remove(id);
+            self.graves.pop_front();
         }
     }
 
