@@ -115,6 +115,9 @@ fn pages_have_every_eni_once() {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 13);
+    // A page that holds all that is left is the last.
+    let whole = setup.ok("DescribeNetworkInterfaces", &[("MaxResults", "13")]);
+    assert!(!whole.contains("nextToken"));
 }
 
 #[test]

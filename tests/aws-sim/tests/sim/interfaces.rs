@@ -198,6 +198,16 @@ fn a_client_token_makes_one_eni() {
     );
 }
 
+/// One more than an ENI may have.
+const GROUPS: [&str; 6] = [
+    "SecurityGroupId.1",
+    "SecurityGroupId.2",
+    "SecurityGroupId.3",
+    "SecurityGroupId.4",
+    "SecurityGroupId.5",
+    "SecurityGroupId.6",
+];
+
 #[test]
 fn creation_that_is_refused_takes_nothing() {
     let mut setup = Setup::new();
@@ -231,8 +241,16 @@ fn creation_that_is_refused_takes_nothing() {
             "InvalidParameterValue",
         ),
         (
+            vec![("PrivateIpAddress", "10.0.0.3")],
+            "InvalidParameterValue",
+        ),
+        (
             vec![("PrivateIpAddress", "10.0.0.255")],
             "InvalidParameterValue",
+        ),
+        (
+            GROUPS.map(|name| (name, "sg-0123456789abcdef0")).to_vec(),
+            "SecurityGroupsPerInterfaceLimitExceeded",
         ),
         (
             vec![("PrivateIpAddress", "10.0.1.9")],
