@@ -1,5 +1,6 @@
 //! `vpc-lab`: a VPC in a box, for people.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -214,12 +215,11 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "a command for people")]
+/// To who reads; `| head` may have stopped.
 fn say(text: &str) {
-    println!("{text}");
+    writeln!(std::io::stdout(), "{text}").ok();
 }
 
-#[expect(clippy::print_stderr, reason = "a command for people")]
 fn say_error(text: &str) {
-    eprintln!("{text}");
+    writeln!(std::io::stderr(), "{text}").ok();
 }

@@ -93,8 +93,10 @@ fn jumbo() -> anyhow::Result<()> {
     let send = |size| probe::udp(a.netns(), b.netns(), b.primary_address(), size);
     assert_eq!(source(&send(FULL)?)?, a.primary_address());
     assert!(send(FULL + 1)?.is_lost());
-    // Also when the node does not know better.
-    ip(a.netns(), "link set ens5 mtu 9200")?;
+    // Also when the nodes would.
+    for node in [a, b] {
+        ip(node.netns(), "link set ens5 mtu 9200")?;
+    }
     assert!(send(FULL + 50)?.is_lost());
     assert_eq!(source(&send(FULL)?)?, a.primary_address());
     Ok(())
