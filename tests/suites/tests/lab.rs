@@ -1,5 +1,11 @@
 //! The lab behaves as a VPC: each property that the other suites rely on, shown with real packets.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
+)]
+
 use std::process::ExitCode;
 
 use suites::harness;
