@@ -1,2 +1,32 @@
-//! Placeholder.
-fn main() {}
+//! Pods on nodes, end to end: the real plugin asks the real ipamd, which asks the simulated EC2, and the
+//! kernel's state and real packets tell whether it was right.
+
+use std::process::ExitCode;
+
+use suites::harness;
+
+#[path = "pods/failures.rs"]
+mod failures;
+#[path = "pods/paths.rs"]
+mod paths;
+#[path = "pods/restarts.rs"]
+mod restarts;
+#[path = "pods/wiring.rs"]
+mod wiring;
+#[path = "pods/world.rs"]
+mod world;
+
+fn main() -> ExitCode {
+    harness::run(
+        "pods",
+        [
+            wiring::tests(),
+            paths::tests(),
+            restarts::tests(),
+            failures::tests(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    )
+}

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use aws_sim::{Ec2Error, Effect, Fault};
+use aws_sim::{Ec2Error, Effect, Fault, When};
 use libtest_mimic::Trial;
 use suites::harness::async_test;
 use suites::node::{Node, text_of};
 use tonic::Code;
 
-use crate::rig::{Plugin, actions, calls, error_info, lab};
+use crate::rig::{Plugin, actions, calls, error_info, eventually, lab};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -27,6 +27,15 @@ pub(crate) fn tests() -> Vec<Trial> {
             "assign_with_a_lost_reply_is_not_repeated_blindly",
             lost_reply,
         ),
+        async_test(
+            "a_throttled_call_is_repeated_and_nothing_is_done_twice",
+            throttled,
+        ),
+        async_test(
+            "an_eni_whose_making_was_cut_short_by_a_crash_is_found_again",
+            crash_while_creating,
+        ),
+        async_test("an_add_whose_caller_has_gone_waits_no_longer", caller_gone),
     ]
 }
 
@@ -170,9 +179,8 @@ async fn hangs() -> anyhow::Result<()> {
 
 async fn lost_reply() -> anyhow::Result<()> {
     let lab = lab()?;
-    lab.sim().inject(
-        Fault::on("AssignPrivateIpAddresses", Effect::ResetAfter).when(aws_sim::When::First(1)),
-    );
+    lab.sim()
+        .inject(Fault::on("AssignPrivateIpAddresses", Effect::ResetAfter).when(When::First(1)));
     let mut node = Node::new(&lab, "a");
     node.start_ipamd().await?;
     let pool = node
@@ -193,5 +201,77 @@ async fn lost_reply() -> anyhow::Result<()> {
             "DescribeNetworkInterfaces"
         ]
     );
+    node.stop_ipamd().await
+}
+
+async fn throttled() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let error = Ec2Error::request_limit_exceeded();
+    lab.sim()
+        .inject(Fault::on("AssignPrivateIpAddresses", Effect::Error(error)).when(When::First(2)));
+    let mut node = Node::new(&lab, "a");
+    node.start_ipamd().await?;
+    let pool = node
+        .wait_for_pool("five free addresses", |pool| {
+            pool.totals.is_some_and(|totals| totals.free >= 5)
+        })
+        .await?;
+    assert_eq!(pool.totals.unwrap_or_default().held, 5, "{pool:?}");
+    assert_eq!(calls(&lab, "AssignPrivateIpAddresses").len(), 3);
+    assert_eq!(
+        calls(&lab, "DescribeNetworkInterfaces").len(),
+        1,
+        "EC2 said that nothing happened, so there was nothing to look up"
+    );
+    node.stop_ipamd().await
+}
+
+async fn crash_while_creating() -> anyhow::Result<()> {
+    let lab = lab()?;
+    lab.sim()
+        .inject(Fault::on("CreateNetworkInterface", Effect::HangAfter).when(When::First(1)));
+    let mut node = Node::new(&lab, "a").with("MINIMUM_IP_TARGET", 12);
+    node.start_ipamd().await?;
+    let enis = || lab.sim().with_world(|world, _| world.enis().count());
+    let before = 1;
+    eventually(
+        "EC2 has made an ENI that ipamd does not know of",
+        async || Ok((enis() > before).then_some(())),
+    )
+    .await?;
+    node.kill_ipamd();
+    // `createdAt` is told in seconds: let the repeated call differ from the first in it.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+
+    node.start_ipamd().await?;
+    node.wait_for_pool("twelve free addresses on two ENIs", |pool| {
+        pool.totals.is_some_and(|totals| totals.free >= 12) && pool.enis.len() == 2
+    })
+    .await?;
+    let made = calls(&lab, "CreateNetworkInterface");
+    let tokens: Vec<_> = made
+        .iter()
+        .map(|call| &call.params["ClientToken"])
+        .collect();
+    assert!(tokens.len() >= 2, "not asked again: {made:?}");
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+    assert_eq!(enis(), 2, "an ENI was left behind");
+    node.stop_ipamd().await
+}
+
+async fn caller_gone() -> anyhow::Result<()> {
+    let lab = lab()?;
+    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
+        lab.sim().inject(Fault::on(action, Effect::HangBefore));
+    }
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    let asking = tokio::spawn(async move { plugin.add("impatient").await });
+    node.wait_for_pool("a waiter", |pool| pool.waiters.len() == 1)
+        .await?;
+    asking.abort();
+    node.wait_for_pool("no waiter", |pool| pool.waiters.is_empty())
+        .await?;
     node.stop_ipamd().await
 }

@@ -23,6 +23,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             imds_returns,
         ),
         async_test(
+            "sigterm_ends_an_ipamd_that_still_waits_for_imds",
+            stopped_early,
+        ),
+        async_test(
             "without_imds_ipamd_ends_and_says_what_to_look_at",
             imds_is_cut,
         ),
@@ -101,6 +105,15 @@ async fn imds_returns() -> anyhow::Result<()> {
     log_says(&node, "the instance metadata service does not answer").await?;
     lab.restore("a", Endpoint::Imds)?;
     log_says(&node, "serving").await?;
+    node.stop_ipamd().await
+}
+
+async fn stopped_early() -> anyhow::Result<()> {
+    let lab = lab()?;
+    lab.cut("a", Endpoint::Imds)?;
+    let mut node = Node::new(&lab, "a");
+    node.launch_ipamd()?;
+    log_says(&node, "the instance metadata service does not answer").await?;
     node.stop_ipamd().await
 }
 

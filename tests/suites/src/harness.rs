@@ -1,0 +1,52 @@
+//! The runner of a suite: in namespaces of its own, one test after another, skips told by name.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+use vpc_lab::sandbox;
+
+/// Runs a suite. To be called first in `main`, before any thread: it enters the sandbox.
+///
+/// Where the machine can't give a sandbox, each test is told as `SKIPPED <suite>::<test>: <why>`.
+#[must_use]
+pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // The tests share the names of namespaces, and two cores.
+    arguments.test_threads = Some(1);
+    if arguments.list {
+        return libtest_mimic::run(&arguments, tests).exit_code();
+    }
+    if let Err(error) = sandbox::enter() {
+        for test in &tests {
+            println!("SKIPPED {suite}::{}: {error:#}", test.name());
+        }
+        arguments.ignored = false;
+        let tests = tests
+            .into_iter()
+            .map(|test| test.with_ignored_flag(true))
+            .collect();
+        return libtest_mimic::run(&arguments, tests).exit_code();
+    }
+    libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+/// A test of a suite, which fails by panicking or by answering an error.
+pub fn test(name: &str, body: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        body().map_err(|error| format!("{error:?}").into())
+    })
+}
+
+/// The same for a test that awaits: it gets a runtime of its own.
+pub fn async_test<F>(name: &str, body: impl FnOnce() -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    test(name, move || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?
+            .block_on(body())
+    })
+}

@@ -1,0 +1,207 @@
+//! What ipamd still knows after it went and came back, however it went.
+
+use std::path::Path;
+
+use anyhow::Context;
+use libtest_mimic::Trial;
+use proto::v1::AddressState;
+use suites::harness::async_test;
+use suites::node::{Node, text_of};
+use vpc_lab::probe;
+
+use crate::world::{lab, pod, pods_until_second_eni};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    vec![
+        async_test("a_killed_ipamd_comes_back_knowing_every_pod", killed),
+        async_test(
+            "a_restart_changes_nothing_that_is_right_in_the_kernel",
+            kernel_untouched,
+        ),
+        async_test("what_cooled_before_a_restart_cools_after_it", cooling),
+        async_test("a_del_without_ipamd_is_made_good_when_it_is_back", spooled),
+        async_test("a_state_file_that_is_torn_is_set_aside", torn_books),
+    ]
+}
+
+async fn killed() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a");
+    a.start_ipamd().await?;
+    let (one, two) = {
+        let (one, two) = (pod(&lab, &a, "one")?, pod(&lab, &a, "two")?);
+        ((one.netns, one.address), (two.netns, two.address))
+    };
+    a.kill_ipamd();
+    // Packets need no daemon.
+    assert!(probe::tcp(&one.0, &two.0, two.1)?.reply_ok);
+    a.start_ipamd().await?;
+    assert!(probe::tcp(&one.0, &two.0, two.1)?.reply_ok);
+    let owned: Vec<_> = a
+        .pool()
+        .await?
+        .enis
+        .iter()
+        .flat_map(|eni| eni.addresses.clone())
+        .filter(|address| address.state() == AddressState::Owned)
+        .map(|address| (address.address, address.pod.unwrap_or_default().name))
+        .collect();
+    let mut expected = vec![
+        (one.1.to_string(), "one".to_owned()),
+        (two.1.to_string(), "two".to_owned()),
+    ];
+    expected.sort_by_key(|(address, _)| address.parse::<std::net::Ipv4Addr>().ok());
+    assert_eq!(owned, expected);
+    let three = pod(&lab, &a, "three")?;
+    assert!(
+        ![one.1, two.1].contains(&three.address),
+        "an address was given out twice"
+    );
+    Ok(())
+}
+
+async fn kernel_untouched() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a").with("WARM_IP_TARGET", 1);
+    a.start_ipamd().await?;
+    let pods: Vec<_> = pods_until_second_eni(&lab, &a)
+        .await?
+        .into_iter()
+        .map(|pod| (pod.netns, pod.address))
+        .collect();
+    a.wait_for_pool("a quiet pool", |pool| {
+        pool.pending_calls.is_empty() && pool.totals.is_some_and(|totals| totals.preparing == 0)
+    })
+    .await?;
+    let look = |a: &Node<'_>| -> anyhow::Result<_> {
+        let host = a.lab().netns();
+        Ok([
+            text_of(host, "ip", &["rule"])?,
+            text_of(host, "ip", &["route", "show", "table", "all"])?,
+            text_of(host, "ip", &["neigh", "show", "nud", "permanent"])?,
+            text_of(host, "ip", &["addr"])?,
+            text_of(host, "nft", &["-a", "list", "ruleset"])?,
+        ])
+    };
+    let before = look(&a)?;
+    let calls = lab.sim().calls().len();
+    a.stop_ipamd().await?;
+    assert_eq!(look(&a)?, before, "stopping ipamd changed the kernel");
+    a.start_ipamd().await?;
+    assert_eq!(look(&a)?, before, "starting ipamd changed what was right");
+    let asked: Vec<_> = lab
+        .sim()
+        .calls()
+        .into_iter()
+        .skip(calls)
+        .map(|call| call.action)
+        .collect();
+    assert_eq!(
+        asked,
+        ["DescribeNetworkInterfaces"],
+        "for {} pods",
+        pods.len()
+    );
+    Ok(())
+}
+
+async fn cooling() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a").with("IP_COOLDOWN_PERIOD", 600);
+    a.start_ipamd().await?;
+    let address = {
+        let pod = pod(&lab, &a, "one")?;
+        assert_eq!(pod.sandbox.del()?.code, Some(0));
+        pod.address.to_string()
+    };
+    a.kill_ipamd();
+    a.start_ipamd().await?;
+    let pool = a.pool().await?;
+    let held = pool
+        .enis
+        .iter()
+        .flat_map(|eni| &eni.addresses)
+        .find(|held| held.address == address)
+        .context("the address is not held any more")?;
+    assert_eq!(held.state(), AddressState::Cooling);
+    Ok(())
+}
+
+async fn spooled() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a");
+    a.start_ipamd().await?;
+    let sandbox = {
+        let pod = pod(&lab, &a, "one")?;
+        (pod.sandbox.container_id.clone(), pod.netns)
+    };
+    a.kill_ipamd();
+    let del = a.sandbox(&sandbox.0, "one", sandbox.1.path()).del()?;
+    assert_eq!(
+        (del.code, del.stdout.as_str()),
+        (Some(0), ""),
+        "{}",
+        del.stderr
+    );
+    assert_eq!(a.pod_links()?, 0, "the kernel's part needs no daemon");
+    a.start_ipamd().await?;
+    a.wait_for_pool("the spooled release", |pool| {
+        pool.totals
+            .is_some_and(|totals| totals.owned == 0 && totals.cooling == 1)
+    })
+    .await?;
+    let spool = a.lab().run_dir().join("spool");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while json_files(&spool)? > 0 {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the release is still spooled"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+fn json_files(dir: &Path) -> anyhow::Result<usize> {
+    let names: Result<Vec<_>, _> = std::fs::read_dir(dir)?
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect();
+    Ok(names?
+        .iter()
+        .filter(|name| name.to_string_lossy().ends_with(".json"))
+        .count())
+}
+
+async fn torn_books() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a");
+    a.start_ipamd().await?;
+    let (netns, address) = {
+        let one = pod(&lab, &a, "one")?;
+        (one.netns, one.address)
+    };
+    a.kill_ipamd();
+    let books = std::fs::read(a.books())?;
+    let torn = &books[..books.len() / 2];
+    std::fs::write(a.books(), torn)?;
+    a.start_ipamd().await?;
+    let aside = std::fs::read_dir(a.lab().run_dir())?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| std::fs::read(path).is_ok_and(|content| content == torn))
+        .context("the torn file is gone: it should have been set aside")?;
+    let log = std::fs::read_to_string(a.log())?;
+    assert!(
+        log.contains(&aside.display().to_string()),
+        "the log does not name {aside:?}:\n{log}"
+    );
+
+    // Nobody knows now whose it is, but the kernel still has the pod's link: no other pod may have it.
+    let next = pod(&lab, &a, "next")?;
+    assert_ne!(
+        next.address, address,
+        "a running pod's address was given to another"
+    );
+    drop(netns);
+    Ok(())
+}
