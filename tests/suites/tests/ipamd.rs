@@ -1,6 +1,16 @@
 //! The real ipamd on a node of the lab, over HTTP against the simulated EC2 and IMDS: what it asks, what it
 //! serves, and what it does when things go wrong.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
+)]
+
 use std::process::ExitCode;
 
 #[path = "ipamd/access.rs"]
