@@ -71,7 +71,8 @@ impl FromStr for Mac {
         for byte in &mut bytes {
             let part = parts
                 .next()
-                .filter(|part| part.len() == 2)
+                // `from_str_radix` takes a sign as well.
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
                 .ok_or_else(malformed)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| malformed())?;
         }
@@ -174,3 +175,27 @@ pub struct CallId(pub u64);
 )]
 #[serde(transparent)]
 pub struct BooksVersion(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_is_six_pairs_of_hexadecimal_digits_and_nothing_else() {
+        let mac: Mac = "02:00:0A:00:01:05".parse().unwrap();
+        assert_eq!(mac, Mac([2, 0, 10, 0, 1, 5]));
+        assert_eq!(mac.to_string(), "02:00:0a:00:01:05");
+        for wrong in [
+            "",
+            "02:00:0a:00:01",
+            "02:00:0a:00:01:05:06",
+            "02:00:0a:00:01:5",
+            "02:00:0a:00:01:+5",
+            "02:00:0a:00:01:g5",
+            "02-00-0a-00-01-05",
+        ] {
+            let error = wrong.parse::<Mac>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
+        }
+    }
+}
