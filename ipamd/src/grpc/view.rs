@@ -98,6 +98,7 @@ fn eni(view: EniView, calendar: Calendar) -> v1::Eni {
             .map(|view| address(view, calendar))
             .collect(),
         prefixes: Vec::new(),
+        trouble: view.trouble.unwrap_or_default(),
     }
 }
 
@@ -139,4 +140,35 @@ fn pending_call(view: PendingCallView, calendar: Calendar) -> v1::PendingCall {
 /// Empty when it is not known (yet).
 fn text(value: Option<impl ToString>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ipam::Time;
+
+    fn view(trouble: Option<&str>) -> EniView {
+        EniView {
+            id: None,
+            device_index: 1,
+            mac: None,
+            subnet_id: None,
+            subnet_cidr: None,
+            primary_address: None,
+            state: EniState::Failed,
+            since: Time(0),
+            trouble: trouble.map(str::to_owned),
+            addresses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn people_are_told_what_is_wrong_with_an_eni_and_nothing_when_all_is_well() {
+        let told = |trouble| eni(view(trouble), Calendar::now()).trouble;
+        assert_eq!(
+            told(Some("its link does not come")),
+            "its link does not come"
+        );
+        assert_eq!(told(None), "");
+    }
 }

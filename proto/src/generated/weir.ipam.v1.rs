@@ -221,6 +221,9 @@ pub struct Eni {
     /// Prefixes that it holds (none yet: addresses only).
     #[prost(message, repeated, tag = "11")]
     pub prefixes: ::prost::alloc::vec::Vec<Prefix>,
+    /// What failed and is tried again, or that EC2 does not have the ENI here, for people; empty when all is well.
+    #[prost(string, tag = "12")]
+    pub trouble: ::prost::alloc::string::String,
 }
 /// Address is one pod address of an ENI.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

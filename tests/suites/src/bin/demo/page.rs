@@ -224,12 +224,12 @@ impl Page {
             ),
             (
                 "what ipamd serves",
-                format!("cargo xtask lab enter a -- grpcurl -plaintext -unix {socket} list"),
+                format!("cargo xtask lab enter a -- grpcurl -plaintext -unix unix://{socket} list"),
             ),
             (
                 "its pool",
                 format!(
-                    "cargo xtask lab enter a -- grpcurl -plaintext -unix {socket} weir.ipam.v1.Pool/Get"
+                    "cargo xtask lab enter a -- grpcurl -plaintext -unix unix://{socket} weir.ipam.v1.Pool/Get"
                 ),
             ),
             (
