@@ -83,6 +83,7 @@ fn pool(addresses: u32) -> State {
                 call,
                 outcome: Ok(CallReply::Enis(enis.clone())),
             },
+            Effect::PrepareNode(_) => Event::NodePrepared(Ok(Vec::new())),
             Effect::SetUpEni(setup) => Event::EniSetUp {
                 eni: setup.eni,
                 outcome: Ok(()),

@@ -1,12 +1,16 @@
 //! Configuration: flags, each with an environment variable, by aws-node's names where aws-node has one.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ipam::Targets;
 use ipnet::Ipv4Net;
+
+use crate::install::{self, ConflistArgs};
 
 /// aws-node's smallest and EC2's largest MTU, in bytes (IPv4).
 const MTU: (u32, u32) = (576, 9001);
@@ -23,7 +27,8 @@ const MOST_ADDRESSES: u32 = 1000;
         It learns the node from the instance metadata service, asks EC2 once what the instance holds, and \
         from then on keeps WARM_IP_TARGET addresses ready: first on ENIs that have room, then on a new ENI. \
         The CNI plugin gets them over a unix socket, and so can you:\n\n  \
-        grpcurl -plaintext -unix /run/weir/ipamd.sock weir.ipam.v1.Pool/Get\n\n\
+        grpcurl -plaintext -unix unix:///run/weir/ipamd.sock weir.ipam.v1.Pool/Get\n\n\
+        (grpcurl before 1.9.2 takes the path alone, without unix://.)\n\n\
         Each option can be given by the environment variable behind it. Region, endpoints, credentials and \
         proxies are the AWS SDK's own settings (AWS_REGION, AWS_ENDPOINT_URL_EC2, \
         AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_ROLE_ARN, HTTPS_PROXY and so on).",
@@ -45,6 +50,7 @@ pub(crate) enum Command {
         #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH")]
         socket: PathBuf,
     },
+    Install(install::Args),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -112,6 +118,9 @@ pub(crate) struct Config {
     )]
     pub(crate) books: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) conflist: ConflistArgs,
+
     /// How much is logged
     #[arg(
         long,
@@ -159,6 +168,26 @@ pub(crate) enum ConfigError {
          leave it out"
     )]
     PodMtu { pod: u32, eni: u32 },
+}
+
+impl Cli {
+    /// The command line, and the environment where the command line says nothing. A variable that is set to
+    /// nothing is not set, as aws-node has it: that is how manifests spell "the default".
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let command = without_empty_variables(Self::command());
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty =
+        |variable: &OsStr| std::env::var_os(variable).is_some_and(|value| value.is_empty());
+    command
+        .mut_args(|option| match option.get_env() {
+            Some(variable) if is_empty(variable) => option.env(Resettable::Reset),
+            _ => option,
+        })
+        .mut_subcommands(without_empty_variables)
 }
 
 impl Config {

@@ -1,11 +1,12 @@
 //! Carries out what the pool wants done beyond this process: EC2 and the kernel. Nothing is decided here.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud::Ec2;
-use datapath::{EniPlan, Host};
-use ipam::{Call, CallId, Effect, EniSetUp, Event};
+use datapath::{EniAddresses, EniPlan, Host, HostError, NodePlan};
+use ipam::{Call, CallId, Effect, EniSetUp, Event, Held};
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Outcomes;
@@ -19,6 +20,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Hands {
     pub(crate) ec2: Arc<Ec2>,
     pub(crate) host: Arc<Host>,
+    /// What pods share, but for the addresses: the pool says which.
+    pub(crate) node: NodePlan,
     pub(crate) eni_mtu: u32,
     pub(crate) tasks: TaskTracker,
     pub(crate) outcomes: Outcomes,
@@ -31,6 +34,13 @@ impl Hands {
         match effect {
             Effect::Call(id, call) => {
                 self.tasks.spawn(async move { hands.call(id, call).await });
+            }
+            Effect::PrepareNode(held) => {
+                self.tasks.spawn(async move {
+                    let outcome = hands.prepare(held).await;
+                    let outcome = outcome.map_err(|error| crate::sentence(&error));
+                    hands.outcomes.tell(Event::NodePrepared(outcome));
+                });
             }
             Effect::SetUpEni(eni) => {
                 self.tasks.spawn(async move { hands.set_up(eni).await });
@@ -59,6 +69,20 @@ impl Hands {
             // The pool's task sees to these itself.
             Effect::WriteBooks | Effect::Answer(..) | Effect::Tell(_) | Effect::WakeAt(_) => {}
         }
+    }
+
+    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<Ipv4Addr>, HostError> {
+        let held = held.into_iter().map(|held| EniAddresses {
+            device_index: held.device_index,
+            addresses: held.addresses,
+        });
+        let plan = NodePlan {
+            held: held.collect(),
+            ..self.node.clone()
+        };
+        self.host.prepare(&plan).await?;
+        tracing::info!(enis = plan.held.len(), "prepared the node's network");
+        self.host.pods().await
     }
 
     async fn call(&self, id: CallId, call: Call) {

@@ -210,6 +210,7 @@ impl<C: FnMut(Effect)> Pool<C> {
                 Effect::Tell(sentence) => tracing::warn!("{sentence}"),
                 Effect::WakeAt(time) => self.wake_at = Some(time),
                 effect @ (Effect::Call(..)
+                | Effect::PrepareNode(_)
                 | Effect::SetUpEni(_)
                 | Effect::RouteAddresses { .. }) => (self.carry)(effect),
             }

@@ -118,8 +118,14 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
 /// # Errors
 /// When the file can't be written; what was there before stands.
 fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallError> {
-    let has_portmap = bin_dir.join("portmap").is_file();
-    put(conf_dir, CONFLIST, 0o644, conflist(has_portmap).as_bytes())
+    let path = conf_dir.join(CONFLIST);
+    let content = conflist(bin_dir.join("portmap").is_file());
+    // Not written again: runtimes reload at each change, and a disk that has filled up must not end an ipamd
+    // that restarts on a node that works.
+    if fs::read(&path).is_ok_and(|found| found == content.as_bytes()) {
+        return Ok(path);
+    }
+    put(conf_dir, CONFLIST, 0o644, content.as_bytes())
 }
 
 /// The conflist. Its name is aws-node's, so that a DEL of a pod that aws-node made brings its previous result; its
@@ -259,6 +265,23 @@ mod tests {
         let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
         assert_eq!(types(&written), [json!("weir-cni"), json!("portmap")]);
         assert_eq!(names(&node.conf_dir), ["10-aws.conflist"]);
+    }
+
+    #[test]
+    fn a_conflist_that_is_right_already_is_left_alone_and_another_is_replaced() {
+        use std::os::unix::fs::MetadataExt;
+        let node = node();
+        let write = || {
+            let path = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+            (fs::metadata(&path).unwrap().ino(), path)
+        };
+        let (first, path) = write();
+        // Held open, so that its inode's number is not used again.
+        let _held = File::open(&path).unwrap();
+        assert_eq!(write().0, first);
+        fs::write(&path, "{}").unwrap();
+        assert_ne!(write().0, first);
+        assert_eq!(types(&path), [json!("weir-cni")]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod config;
 mod effects;
 mod engine;
 mod grpc;
+mod install;
 mod probe;
 mod socket;
 mod spool;
@@ -18,9 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use books::{Books, Identity, Loaded};
-use clap::Parser;
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
-use datapath::{EniAddresses, Host, NodePlan};
+use datapath::{Host, NodePlan};
 use ipam::{Event, Ledger, Node, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ use tracing_subscriber::EnvFilter;
 
 use config::{Cli, Command, Config, LogFormat, LogLevel};
 use effects::Hands;
+use engine::Engine;
+use install::{ConflistArgs, InstallError};
 use socket::Claim;
 use spool::Spool;
 
@@ -58,6 +60,8 @@ enum Failure {
     Datapath(#[from] datapath::HostError),
     #[error(transparent)]
     Serve(#[from] grpc::ServeError),
+    #[error("the runtime can't be told that the node is ready")]
+    Conflist(#[from] InstallError),
     #[error("{step} failed")]
     System {
         step: &'static str,
@@ -69,7 +73,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(said) => {
             // Help and version come this way too.
@@ -92,6 +96,10 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Probe { socket }) => match runtime.block_on(probe::probe(&socket)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => complain(&error),
+        },
+        Some(Command::Install(args)) => match install::run(&args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => complain(&error),
         },
@@ -132,6 +140,7 @@ struct Started {
     ledger: Option<Ledger>,
     ec2: Arc<Ec2>,
     host: Arc<Host>,
+    node: NodePlan,
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
@@ -164,15 +173,13 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         .to_owned();
     let (books, ledger) = open_books(config, &node, boot_id.clone())?;
 
-    let host = Host::open()?;
-    host.prepare(&plan(config, &facts, ledger.as_ref())).await?;
-    tracing::info!("prepared the node's network");
     Ok(Started {
         state: State::new(node, config.targets(), &boot_id),
         books,
         ledger,
         ec2,
-        host: Arc::new(host),
+        host: Arc::new(Host::open()?),
+        node: plan(config, &facts),
     })
 }
 
@@ -187,6 +194,7 @@ async fn serve(
         let hands = Hands {
             ec2: started.ec2,
             host: started.host,
+            node: started.node,
             eni_mtu: config.eni_mtu,
             tasks: tasks.clone(),
             outcomes,
@@ -202,7 +210,7 @@ async fn serve(
 
     let spool = Spool::beside(&config.socket, engine.clone());
     // Gone can't be: the pool has only just begun.
-    drop(spool.replay().await);
+    spool.replay().await.ok();
     tasks.spawn(spool.clone().watch());
 
     let listener = claim.listen()?;
@@ -219,6 +227,8 @@ async fn serve(
         () = stop.cancelled() => Ok(()),
         served = &mut server => served.unwrap_or(Ok(())).map_err(Failure::from),
         _ = &mut pool => Err(Failure::PoolEnded),
+        // Restarted, ipamd tries again; going on would leave a node that is never ready, and a log to say why.
+        Err(error) = make_node_ready(&config.conflist, &engine) => Err(error.into()),
     };
     tracing::info!("shutting down: waiters are refused, the books are flushed");
     closing.cancel();
@@ -237,6 +247,17 @@ async fn serve(
     }
     claim.withdraw();
     ended
+}
+
+/// Writes the conflist once the pool has started; a runtime that finds it sends pods.
+async fn make_node_ready(conflist: &ConflistArgs, engine: &Engine) -> Result<(), InstallError> {
+    // A pool that is gone is told elsewhere.
+    if engine.started().await.is_ok()
+        && let Some(path) = conflist.write()?
+    {
+        tracing::info!(conflist = %path.display(), "wrote the conflist: the node is ready");
+    }
+    Ok(())
 }
 
 fn stop_on_signals() -> Result<CancellationToken, Failure> {
@@ -316,32 +337,14 @@ fn open_books(
     Ok((books, ledger))
 }
 
-/// What the node's network must be before the first pod. The addresses that the books know stay in service
-/// over the restart; EC2's word adds the rest.
-fn plan(config: &Config, facts: &NodeFacts, ledger: Option<&Ledger>) -> NodePlan {
-    let mut held: Vec<EniAddresses> = Vec::new();
-    for grant in ledger.iter().flat_map(|ledger| &ledger.grants) {
-        match held
-            .iter_mut()
-            .find(|eni| eni.device_index == grant.device_index)
-        {
-            Some(eni) => eni.addresses.push(grant.address),
-            None => held.push(EniAddresses {
-                device_index: grant.device_index,
-                addresses: vec![grant.address],
-            }),
-        }
-    }
+/// What all pods share. The addresses are the pool's to say.
+fn plan(config: &Config, facts: &NodeFacts) -> NodePlan {
+    let untranslated = facts.vpc_cidrs.iter().chain(&config.exclude_snat_cidrs);
     NodePlan {
         primary_mac: datapath::Mac(facts.primary_mac.0),
         primary_address: facts.primary_address,
-        vpc_cidrs: facts
-            .vpc_cidrs
-            .iter()
-            .chain(&config.exclude_snat_cidrs)
-            .copied()
-            .collect(),
-        held,
+        vpc_cidrs: untranslated.copied().collect(),
+        held: Vec::new(),
     }
 }
 

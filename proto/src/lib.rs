@@ -7,6 +7,7 @@
 #[allow(
     clippy::all,
     clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     missing_docs,
     missing_debug_implementations,
     unreachable_pub,

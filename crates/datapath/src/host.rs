@@ -119,7 +119,7 @@ impl Host {
             .flat_map(|eni| eni.addresses.clone())
             .collect();
         let stale = self
-            .unreachable()
+            .in_pods_table(RouteType::Unreachable)
             .await?
             .into_iter()
             .filter(|address| !held.contains(address));
@@ -192,14 +192,25 @@ impl Host {
         Ok(())
     }
 
-    /// The addresses that have our `unreachable` route.
-    async fn unreachable(&self) -> Result<Vec<Ipv4Addr>, HostError> {
+    /// The addresses that have a pod's link: it has come, and it has not gone.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub async fn pods(&self) -> Result<Vec<Ipv4Addr>, HostError> {
+        self.in_pods_table(RouteType::Unicast).await
+    }
+
+    /// The addresses of our routes of this kind in the table of pods.
+    async fn in_pods_table(&self, kind: RouteType) -> Result<Vec<Ipv4Addr>, HostError> {
         let what = format!("list the routes of table {PODS_TABLE}");
         let routes = self
             .rtnl
             .dump(&what, rtnl::routes_in(PODS_TABLE, None))
             .await?;
-        Ok(routes.into_iter().filter_map(held_address).collect())
+        Ok(routes
+            .into_iter()
+            .filter_map(|route| destination(route, kind))
+            .collect())
     }
 }
 
@@ -227,13 +238,12 @@ fn marks(device_index: u32, addresses: &[Ipv4Addr]) -> impl Iterator<Item = (Ipv
     held.iter().map(move |address| (*address, device_index))
 }
 
-fn held_address(route: RouteNetlinkMessage) -> Option<Ipv4Addr> {
+/// Where one of our routes of this kind leads to.
+fn destination(route: RouteNetlinkMessage, kind: RouteType) -> Option<Ipv4Addr> {
     let RouteNetlinkMessage::NewRoute(route) = route else {
         return None;
     };
-    if route.header.kind != RouteType::Unreachable
-        || route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
-    {
+    if route.header.kind != kind || route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
         return None;
     }
     route

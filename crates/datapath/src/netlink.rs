@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -12,6 +13,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::proto::sys::{AsyncSocket, SocketAddr};
 use rtnetlink::proto::{ConnectionHandle, ReplyExpectation};
 use rustix::io::Errno;
+use tokio::sync::Mutex;
 
 /// The kernel answers within a millisecond; only a wedged rtnl lock takes longer.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -107,6 +109,8 @@ impl<M> Step<M> {
 #[derive(Clone, Debug)]
 pub(crate) struct Netlink<M: Debug> {
     handle: ConnectionHandle<M>,
+    /// The kernel reads out one list at a time on a socket, and answers EBUSY to who asks for another.
+    dumping: Arc<Mutex<()>>,
 }
 
 impl<M> Netlink<M>
@@ -127,7 +131,10 @@ where
             .set_netlink_get_strict_chk(true)
             .map_err(KernelError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle })
+        Ok(Self {
+            handle,
+            dumping: Arc::default(),
+        })
     }
 
     /// Asks for all steps, in order, and returns what was sent back. The kernel goes on after a refusal; the
@@ -184,6 +191,7 @@ where
         request: impl Into<M>,
     ) -> Result<Vec<M>, KernelError> {
         let request = request.into();
+        let _turn = self.dumping.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             let request = message(request.clone(), NLM_F_REQUEST | NLM_F_DUMP);
             let mut answers = self

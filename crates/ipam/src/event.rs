@@ -45,6 +45,8 @@ pub enum Event {
         /// What.
         outcome: Result<CallReply, CallError>,
     },
+    /// [`Effect::PrepareNode`] is done, and these addresses have a pod's link now; if it failed, why, for people.
+    NodePrepared(Result<Vec<Ipv4Addr>, String>),
     /// [`Effect::SetUpEni`] is done; if it failed, why, for people.
     EniSetUp {
         /// Which.
@@ -77,6 +79,9 @@ pub enum Effect {
     Answer(RequestId, Answer),
     /// Call EC2 and say [`Event::CallDone`].
     Call(CallId, Call),
+    /// Bring into shape what all pods share, with these addresses in service and no others, and look which of
+    /// them pods have; say [`Event::NodePrepared`]. Asked for again, it repairs what is not so any more.
+    PrepareNode(Vec<Held>),
     /// Wait for the ENI's link and configure it; say [`Event::EniSetUp`].
     SetUpEni(EniSetUp),
     /// Make the routes and map elements of addresses that have come; say [`Event::AddressesRouted`].
@@ -92,6 +97,15 @@ pub enum Effect {
     Tell(String),
     /// Say [`Event::Wake`] at this time; it replaces the time asked for before.
     WakeAt(Time),
+}
+
+/// The addresses that an ENI holds for pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The ENI's device index: 0 is the primary.
+    pub device_index: u32,
+    /// Which.
+    pub addresses: Vec<Ipv4Addr>,
 }
 
 /// An ENI whose link is to be set up.

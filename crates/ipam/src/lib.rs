@@ -20,7 +20,7 @@ mod state;
 mod view;
 
 pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts};
-pub use event::{AddRequest, Answer, Effect, EniSetUp, Event, Grant};
+pub use event::{AddRequest, Answer, Effect, EniSetUp, Event, Grant, Held};
 pub use id::{
     AttachmentId, BooksVersion, CallId, ClientToken, EniId, InstanceId, Mac, MacError, Pod,
     RequestId, Sandbox, SecurityGroupId, SubnetId, Time, VpcId,

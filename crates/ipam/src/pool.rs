@@ -97,6 +97,11 @@ pub(crate) enum Claim {
         pod: Pod,
         until: Time,
     },
+    /// A pod's link has it, and the books do not know whose: they were lost. `until`: the link has gone, and it
+    /// cools. The books need not have it; the next start finds it in the kernel again.
+    Stray {
+        until: Option<Time>,
+    },
 }
 
 /// Who owns an address.
@@ -201,6 +206,7 @@ impl Address {
         match (self.holding, &self.claim, self.routing) {
             (Holding::Lost, ..) => AddressState::Quarantined,
             (_, Claim::Owned(_), _) => AddressState::Owned,
+            (_, Claim::Stray { .. }, _) => AddressState::Quarantined,
             (_, Claim::Cooling { .. }, _) => AddressState::Cooling,
             (Holding::Held, Claim::None, Routing::Done) => AddressState::Free,
             (_, Claim::None, _) => AddressState::Preparing,
@@ -210,7 +216,16 @@ impl Address {
     pub(crate) fn owner(&self) -> Option<&Owner> {
         match &self.claim {
             Claim::Owned(owner) => Some(owner),
-            Claim::None | Claim::Cooling { .. } => None,
+            Claim::None | Claim::Cooling { .. } | Claim::Stray { .. } => None,
+        }
+    }
+
+    /// When its claim ends by itself.
+    pub(crate) fn free_at(&self) -> Option<Time> {
+        match self.claim {
+            Claim::Cooling { until, .. } => Some(until),
+            Claim::Stray { until } => until,
+            Claim::None | Claim::Owned(_) => None,
         }
     }
 }

@@ -59,6 +59,8 @@ pub struct State {
     written: BooksVersion,
     disk_setback: Option<Setback<String>>,
 
+    preparation: Preparation,
+
     /// The last [`Effect::WakeAt`].
     wake_at: Option<Time>,
     effects: Vec<Effect>,
@@ -71,6 +73,17 @@ enum Phase {
     /// The books are read; EC2's answer is awaited.
     Loading,
     Running,
+}
+
+/// Where [`Effect::PrepareNode`] stands.
+#[derive(Clone, Debug, Default)]
+struct Preparation {
+    /// It was done once: links and routes may be made.
+    done: bool,
+    under_way: bool,
+    /// When to ask for it (again).
+    due: Option<Time>,
+    setback: Option<Setback<String>>,
 }
 
 /// An ADD that is not answered yet.
@@ -156,6 +169,7 @@ impl State {
             requested: BooksVersion(0),
             written: BooksVersion(0),
             disk_setback: None,
+            preparation: Preparation::default(),
             wake_at: None,
             effects: Vec::new(),
         }
@@ -182,6 +196,7 @@ impl State {
             }
             Event::BooksFailed(why) => self.books_failed(why),
             Event::CallDone { call, outcome } => self.call_done(call, outcome),
+            Event::NodePrepared(outcome) => self.node_prepared(outcome),
             Event::EniSetUp { eni, outcome } => self.eni_set_up(&eni, outcome),
             Event::AddressesRouted {
                 eni,
@@ -363,14 +378,8 @@ impl State {
 
     /// The first moment at which time alone changes something.
     fn next_due(&self) -> Option<Time> {
-        let cooling = self.enis.values().flat_map(|eni| {
-            eni.addresses
-                .values()
-                .filter_map(|address| match address.claim {
-                    Claim::Cooling { until, .. } => Some(until),
-                    Claim::None | Claim::Owned(_) => None,
-                })
-        });
+        let addresses = self.enis.values().flat_map(|eni| eni.addresses.values());
+        let cooling = addresses.filter_map(Address::free_at);
         let deadlines = self.adds.iter().map(|add| add.request.deadline);
         let always = cooling.chain(deadlines);
         let disk = self
@@ -392,6 +401,7 @@ impl State {
             .chain(setbacks)
             .chain(describe)
             .chain(self.describe_at)
+            .chain(self.preparation.due)
             .chain(node)
             .filter(|_| !self.going);
         // What is due now was done just now; what it waits for besides comes as an event.

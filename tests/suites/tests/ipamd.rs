@@ -17,6 +17,8 @@ use std::process::ExitCode;
 mod access;
 #[path = "ipamd/growth.rs"]
 mod growth;
+#[path = "ipamd/install.rs"]
+mod install;
 #[path = "ipamd/pods.rs"]
 mod pods;
 #[path = "ipamd/restart.rs"]
@@ -29,6 +31,7 @@ mod start;
 fn main() -> ExitCode {
     let tests = [
         start::tests(),
+        install::tests(),
         growth::tests(),
         pods::tests(),
         restart::tests(),

@@ -153,7 +153,13 @@ impl State {
 
     /// EC2 says that this ENI of ours holds this address.
     pub(super) fn hold(&mut self, id: &EniId, ip: Ipv4Addr) {
-        if !self.enis.contains_key(id) {
+        // Some answers to Assign list all that the ENI has, its own address too.
+        let own = |eni: &Eni| {
+            eni.link
+                .as_ref()
+                .is_some_and(|link| link.primary_address == ip)
+        };
+        if !self.enis.contains_key(id) || self.enis.values().any(own) {
             return;
         }
         let elsewhere = self

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Intent, Phase, Spot, State};
 use crate::planner::{self, Action, Facts, Gate, Room};
-use crate::pool::{Address, Claim, Eni, Holding, Life, count};
+use crate::pool::{Address, Eni, Holding, Life, count};
 use crate::retry::passes;
 use crate::{AddressState, Call, ClientToken, EniId, IntentStage};
 
@@ -184,10 +184,7 @@ impl State {
             .filter(|eni| eni.is_ours())
             .flat_map(|eni| eni.addresses.values())
             .filter(|address| address.holding == Holding::Held)
-            .filter_map(|address| match address.claim {
-                Claim::Cooling { until, .. } => Some(until),
-                Claim::None | Claim::Owned(_) => None,
-            })
+            .filter_map(Address::free_at)
             .collect();
         cooling.sort_unstable();
         let mut cooling = cooling.into_iter().peekable();

@@ -51,7 +51,10 @@ impl State {
             Ok(CallReply::Enis(enis)) => {
                 self.describe_setback = None;
                 self.merge(id, asked, &enis);
-                self.phase = Phase::Running;
+                if self.phase == Phase::Loading {
+                    self.phase = Phase::Running;
+                    self.preparation.due = Some(self.now);
+                }
             }
             Ok(_) => {}
             Err(error) => {

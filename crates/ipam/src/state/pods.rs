@@ -45,6 +45,10 @@ impl State {
             self.refuse_add(add, refusal);
         }
         let released = self.release(sandbox);
+        if released.is_none() {
+            // It may have been one whose books were lost.
+            self.look_for_strays();
+        }
         // A repeated DEL must not overtake the first one on its way to the disk.
         let version = if released.is_some() || self.is_cooling_for(sandbox) {
             self.version
@@ -130,7 +134,7 @@ impl State {
                 };
                 true
             }
-            Claim::Owned(_) | Claim::Cooling { .. } | Claim::None => {
+            Claim::Owned(_) | Claim::Cooling { .. } | Claim::Stray { .. } | Claim::None => {
                 if address.holding != Holding::Held {
                     eni.addresses.remove(&ip);
                 }
@@ -155,7 +159,7 @@ impl State {
         let mut ended = false;
         for eni in self.enis.values_mut() {
             for address in eni.addresses.values_mut() {
-                if matches!(address.claim, Claim::Cooling { until, .. } if until <= now) {
+                if address.free_at().is_some_and(|at| at <= now) {
                     address.claim = Claim::None;
                     address.since = now;
                     ended = true;
@@ -202,7 +206,8 @@ impl State {
                 self.release(sandbox);
                 self.adds.push(add);
             } else if routed && owner.version <= written && address.holding == Holding::Held {
-                owner.told.get_or_insert(now);
+                // Each time anew: a GC whose list is older than this answer must not take it.
+                owner.told = Some(now);
                 if let Some(grant) = self.grant_of(sandbox) {
                     self.answer(add.request.request, Answer::Granted(grant));
                 }

@@ -19,7 +19,7 @@ impl State {
         for (eni_id, eni) in &self.enis {
             for (ip, address) in &eni.addresses {
                 match &address.claim {
-                    Claim::None => {}
+                    Claim::None | Claim::Stray { .. } => {}
                     Claim::Owned(owner) => ledger.grants.push(GrantEntry {
                         address: *ip,
                         eni: eni_id.clone(),
@@ -76,9 +76,7 @@ impl State {
         let mut facts = self.facts();
         facts.waiters = facts.waiters.saturating_add(1);
         let cools = self.enis.values().flat_map(|eni| eni.addresses.values());
-        let cools = cools.filter(
-            |address| matches!(address.claim, Claim::Cooling { until, .. } if until <= now),
-        );
+        let cools = cools.filter(|address| address.free_at().is_some_and(|at| at <= now));
         let available = facts.supply + facts.reach() + count(cools);
         if facts.waiters <= available {
             Ok(())
@@ -163,6 +161,7 @@ impl Eni {
         let addresses = self.addresses.iter().map(|(ip, address)| {
             let (owner, pod, until) = match &address.claim {
                 Claim::None => (None, None, None),
+                Claim::Stray { until } => (None, None, *until),
                 Claim::Owned(owner) => (Some(&owner.sandbox), Some(&owner.pod), None),
                 Claim::Cooling { last, pod, until } => (Some(last), Some(pod), Some(*until)),
             };

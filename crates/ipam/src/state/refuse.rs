@@ -2,7 +2,7 @@
 
 use super::{Add, Phase, State};
 use crate::planner::Facts;
-use crate::pool::{Claim, Life, count};
+use crate::pool::{Address, Life, count};
 use crate::retry::passes;
 use crate::{CallError, CallErrorKind, Reason, Refusal, Sandbox};
 
@@ -201,10 +201,7 @@ impl State {
             .enis
             .values()
             .flat_map(|eni| eni.addresses.values())
-            .filter_map(|address| match address.claim {
-                Claim::Cooling { until, .. } => Some(until),
-                Claim::None | Claim::Owned(_) => None,
-            })
+            .filter_map(Address::free_at)
             .min();
         let next = match first_cooled {
             Some(at) => format!(

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use datapath::{HostError, Mac};
+use datapath::{Host, HostError, Mac};
 
 use crate::Test;
 use crate::world::{Ns, PATIENCE, World, eni_plan, eventually, held, link};
@@ -249,6 +249,13 @@ fn many() -> Result<()> {
     ensure!(world.node.ip_json("route show table 5120")?.len() == 2000);
     let map = world.node.nft(&["list", "map", "ip", "weir", "eni"])?;
     ensure!(map.matches("jump eni-1").count() == 2000);
+    // Lists longer than one read, asked for at once: ENIs are set up side by side.
+    world.node.block_on(|| async {
+        let host = Host::open()?;
+        let (a, b) = tokio::join!(host.pods(), host.pods());
+        ensure!(a?.is_empty() && b?.is_empty(), "no pod has come");
+        Ok(())
+    })?;
     world.release(1, &addresses)?;
     ensure!(world.node.ip_json("route show table 5120")?.is_empty());
     Ok(())

@@ -1,6 +1,6 @@
 //! From nothing to a pool, and what keeps ipamd from it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -37,6 +37,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         test(
             "a_wrong_setting_is_refused_with_its_variable_value_and_rule",
             wrong_setting,
+        ),
+        async_test(
+            "settings_that_are_set_to_nothing_are_taken_as_not_set",
+            empty_settings,
         ),
         async_test("a_second_ipamd_on_the_same_socket_is_refused", second),
         async_test(
@@ -179,6 +183,34 @@ fn wrong_setting() -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn empty_settings() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut node = Node::new(&lab, "a");
+    for name in [
+        "WARM_IP_TARGET",
+        "MINIMUM_IP_TARGET",
+        "MAX_ENI",
+        "IP_COOLDOWN_PERIOD",
+        "CLUSTER_NAME",
+        "WEIR_IMDS_PATIENCE",
+        "AWS_VPC_ENI_MTU",
+        "POD_MTU",
+        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS",
+        "AWS_VPC_K8S_CNI_LOGLEVEL",
+        "WEIR_LOG_FORMAT",
+        "WEIR_CONFLIST_DIR",
+        "WEIR_PLUGIN_DIR",
+    ] {
+        node = node.with(name, "");
+    }
+    node.start_ipamd().await?;
+    let learned = node.pool().await?.node.unwrap_or_default();
+    assert_eq!((learned.warm_ip_target, learned.minimum_ip_target), (5, 0));
+    let log = fs::read_to_string(node.log())?;
+    assert!(log.contains("INFO"), "{log}");
+    node.stop_ipamd().await
+}
+
 async fn second() -> anyhow::Result<()> {
     let lab = lab()?;
     let mut node = Node::new(&lab, "a");
@@ -219,7 +251,7 @@ async fn probe() -> anyhow::Result<()> {
 }
 
 /// Runs ipamd on node a until it ends by itself.
-fn run(lab: &vpc_lab::Lab, env: &[(&str, &str)]) -> anyhow::Result<Output> {
+pub(crate) fn run(lab: &vpc_lab::Lab, env: &[(&str, &str)]) -> anyhow::Result<Output> {
     let place = lab.node("a");
     let mut command = place.netns().command("timeout");
     command

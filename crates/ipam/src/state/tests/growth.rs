@@ -255,6 +255,8 @@ fn an_eni_whose_set_up_fails_is_tried_again_and_the_pool_grows_elsewhere_meanwhi
         |effect| is_call(effect, "DescribeNetworkInterfaces"),
         Fate::Works,
     );
+    let prepare = |effect: &Effect| matches!(effect, Effect::PrepareNode(_));
+    carry_out(&mut world, prepare, Fate::Works);
     let set_up = |effect: &Effect| matches!(effect, Effect::SetUpEni(_));
     carry_out(&mut world, set_up, Fate::Fails(CallErrorKind::Other));
     assert_eq!(world.state.view().enis[0].state, EniState::Failed);

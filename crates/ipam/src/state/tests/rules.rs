@@ -197,6 +197,24 @@ fn gc_takes_what_is_not_valid_but_for_the_young() {
 }
 
 #[test]
+fn a_sandbox_that_adds_again_is_young_again() {
+    let mut world = World::started(targets(1, 0));
+    world.add(1, 10_000);
+    world.calm();
+    // Its DEL is lost in a crash, and the runtime uses the sandbox once more.
+    world.del(1);
+    world.crash(false);
+    world.calm();
+    world.advance(60_000);
+    let again = world.add(1, 10_000);
+    world.calm();
+    granted(&world, again);
+    let gc = world.gc(Vec::new());
+    world.calm();
+    assert_eq!(world.answers[&gc], Answer::Collected(Vec::new()));
+}
+
+#[test]
 fn allocation_packs_the_eni_with_the_most_owners_and_takes_the_longest_free() {
     let mut world = full();
     for n in [0, 1, 3, 8] {
@@ -296,6 +314,110 @@ fn an_owned_address_that_ec2_does_not_hold_is_quarantined_told_and_given_to_nobo
 }
 
 #[test]
+fn nothing_is_routed_before_the_node_is_prepared_and_that_is_tried_again() {
+    let mut world = World::new(targets(2, 0));
+    world.step(Event::Start(None));
+    let is_prepare = |effect: &Effect| matches!(effect, Effect::PrepareNode(_));
+    while !world.todo.iter().any(is_prepare) {
+        world.carry_out(0, Fate::Works);
+        world.deliver(0);
+    }
+    carry_out(&mut world, is_prepare, Fate::Fails(CallErrorKind::Other));
+    assert!(
+        world.told.iter().any(|what| what.contains("no luck")),
+        "{:?}",
+        world.told
+    );
+    world.calm();
+    assert_eq!(world.state.view().totals.free, 0);
+    world.advance(60_000);
+    world.calm();
+    assert_eq!(world.state.view().totals.free, 2);
+}
+
+#[test]
+fn a_restart_prepares_the_node_with_all_that_ec2_holds_for_it() {
+    let mut world = full();
+    let held: Vec<_> = world
+        .state
+        .view()
+        .enis
+        .iter()
+        .map(|eni| eni.addresses.len())
+        .collect();
+    world.crash(false);
+    while !world
+        .todo
+        .iter()
+        .any(|effect| matches!(effect, Effect::PrepareNode(_)))
+    {
+        world.carry_out(0, Fate::Works);
+        world.deliver(0);
+    }
+    let Some(Effect::PrepareNode(plan)) = world.todo.first() else {
+        panic!("{:?} came before the node was prepared", world.todo);
+    };
+    assert_eq!(
+        plan.iter()
+            .map(|eni| eni.addresses.len())
+            .collect::<Vec<_>>(),
+        held
+    );
+}
+
+#[test]
+fn a_pod_whose_books_are_lost_keeps_its_address_until_its_link_has_gone() {
+    let mut world = World::started(targets(2, 0));
+    let request = world.add(1, 10_000);
+    world.calm();
+    let ip = granted(&world, request).address;
+    world.crash_without_books();
+    world.calm();
+    assert_eq!(world.state.view().totals.quarantined, 1);
+    assert!(
+        world.told.iter().any(|what| what.contains(&ip.to_string())),
+        "{:?}",
+        world.told
+    );
+    // The other addresses serve; that no other pod gets this one is asserted at each grant.
+    for n in 2..8 {
+        let request = world.add(n, 10_000);
+        world.calm();
+        granted(&world, request);
+    }
+    // Its DEL names a sandbox that nobody knows, and the link goes: it cools, and is free.
+    world.del(1);
+    world.calm();
+    world.advance(COOLDOWN - 1);
+    world.calm();
+    assert_eq!(world.state.view().totals.quarantined, 1);
+    world.advance(1);
+    world.calm();
+    assert_eq!(world.state.view().totals.quarantined, 0);
+}
+
+#[test]
+fn a_link_that_goes_without_a_del_is_noticed() {
+    let mut world = World::started(targets(1, 0));
+    world.add(1, 10_000);
+    world.calm();
+    world.crash_without_books();
+    world.calm();
+    world.links.clear();
+    for _ in 0..4 {
+        world.advance(60_000);
+        world.calm();
+    }
+    assert_eq!(world.state.view().totals.quarantined, 0);
+    assert!(
+        !world
+            .todo
+            .iter()
+            .any(|effect| matches!(effect, Effect::PrepareNode(_)))
+    );
+}
+
+#[test]
 fn shutting_down_refuses_waiters_and_begins_nothing() {
     let mut world = World::started(targets(0, 0));
     let request = world.add(1, 60_000);
@@ -360,6 +482,7 @@ fn how_long_a_step_takes_at_737_addresses() {
     while let Some(effect) = todo.pop() {
         let outcome = Ok(());
         let event = match effect {
+            Effect::PrepareNode(_) => Event::NodePrepared(Ok(Vec::new())),
             Effect::SetUpEni(set_up) => Event::EniSetUp {
                 eni: set_up.eni,
                 outcome,

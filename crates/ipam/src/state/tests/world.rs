@@ -38,6 +38,10 @@ pub(super) struct World {
     next_address: u32,
     routed: BTreeSet<(EniId, Ipv4Addr)>,
     set_up: BTreeSet<EniId>,
+    prepared: bool,
+    books_lost: bool,
+    /// The pods' links in the kernel.
+    pub(super) links: BTreeMap<Sandbox, Ipv4Addr>,
     /// What the pool wants done, oldest first.
     pub(super) todo: Vec<Effect>,
     /// What was done, but the pool does not know yet.
@@ -112,6 +116,9 @@ impl World {
             next_address: 0,
             routed: BTreeSet::new(),
             set_up: BTreeSet::new(),
+            prepared: false,
+            books_lost: false,
+            links: BTreeMap::new(),
             todo: Vec::new(),
             replies: Vec::new(),
             wake: None,
@@ -234,7 +241,17 @@ impl World {
         // The kernel keeps what it has; but the new ipamd must not count on it.
         self.routed.clear();
         self.set_up.clear();
+        self.prepared = false;
         self.step(Event::Start(Some(self.disk.clone())));
+    }
+
+    /// ipamd dies, and its books with it: only the kernel knows the pods.
+    pub(super) fn crash_without_books(&mut self) {
+        self.disk = Ledger::default();
+        self.books_lost = true;
+        self.owned.clear();
+        self.cooling.clear();
+        self.crash(true);
     }
 
     /// The same as Wake at this very moment must ask for nothing more.
@@ -275,6 +292,7 @@ impl World {
     }
 
     fn leave(&mut self, sandbox: &Sandbox) {
+        self.links.remove(sandbox);
         if let Some((ip, _)) = self.owned.remove(sandbox) {
             self.cooling
                 .insert(ip, (self.now + COOLDOWN, sandbox.clone()));
@@ -289,6 +307,12 @@ impl World {
         if let (Answer::Granted(grant), Some(whose)) = (&answer, whose) {
             assert!(self.now < deadline, "granted after the deadline");
             let ip = grant.address;
+            for (other, theirs) in &self.links {
+                assert!(
+                    *other == whose || *theirs != ip,
+                    "{ip} has the link of {other}"
+                );
+            }
             for (other, (theirs, _)) in &self.owned {
                 assert!(*other == whose || *theirs != ip, "{ip} has two owners");
             }
@@ -309,6 +333,7 @@ impl World {
             );
             let entry = self.disk.grants.iter().find(|entry| entry.address == ip);
             assert_eq!(entry.expect("on disk").sandbox, whose);
+            self.links.insert(whose.clone(), ip);
             let before = self.owned.insert(whose, (ip, self.now));
             if let Some((before, since)) = before {
                 assert_eq!(before, ip, "asked again, answered otherwise");
@@ -367,8 +392,14 @@ impl World {
                 "{sandbox:?} waits beyond its deadline"
             );
         }
+        let addresses = view.enis.iter().flat_map(|eni| &eni.addresses);
+        let strays = addresses.filter(|address| {
+            address.state == AddressState::Quarantined && address.owner.is_none()
+        });
+        let strays = u32::try_from(strays.count()).unwrap();
+        assert!(strays == 0 || self.books_lost, "the books know every pod");
         assert_eq!(
-            view.totals.owned + view.totals.quarantined,
+            view.totals.owned + view.totals.quarantined - strays,
             u32::try_from(self.state.ledger().grants.len()).unwrap() + self.lost_cooling(&view),
         );
     }
@@ -418,6 +449,16 @@ impl World {
                 self.replies.push(Event::CallDone { call, outcome });
                 return;
             }
+            Effect::PrepareNode(held) => {
+                let held: Vec<_> = held.iter().flat_map(|eni| &eni.addresses).collect();
+                for facts in self.enis.values().map(|eni| &eni.facts) {
+                    let own = &facts.primary_address;
+                    assert!(!held.contains(&own), "an ENI's own address is no pod's");
+                }
+                self.prepared |= !fails;
+                let in_use = self.links.values().copied().collect();
+                Event::NodePrepared(outcome.map(|()| in_use))
+            }
             Effect::SetUpEni(set_up) => {
                 let eni = set_up.eni;
                 if !fails {
@@ -428,7 +469,7 @@ impl World {
             Effect::RouteAddresses { eni, addresses, .. } => {
                 if !fails {
                     assert!(
-                        self.set_up.contains(&eni),
+                        self.prepared && self.set_up.contains(&eni),
                         "routed before the link was there"
                     );
                     self.routed
