@@ -33,7 +33,7 @@ pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
 /// A test of a suite, which fails by panicking or by answering an error.
 pub fn test(name: &str, body: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || {
-        body().map_err(|error| format!("{error:?}").into())
+        body().map_err(|error| format!("{error:#}").into())
     })
 }
 

@@ -12,6 +12,9 @@ use proto::v1::pool_client::PoolClient;
 use proto::v1::{GetPoolRequest, GetPoolResponse};
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use vpc_lab::netns::Running;
 use vpc_lab::{Lab, Netns};
 
@@ -84,7 +87,7 @@ impl<'lab> Node<'lab> {
         self.launch_ipamd()?;
         let deadline = Instant::now() + START;
         loop {
-            if let Ok(true) = self.ready().await {
+            if let Ok(true) = self.serves().await {
                 return Ok(());
             }
             if let Some(ipamd) = &mut self.ipamd
@@ -186,6 +189,16 @@ impl<'lab> Node<'lab> {
             .await?
             .into_inner()
             .ready)
+    }
+
+    /// Whether ipamd knows what the node holds, by its health service.
+    async fn serves(&self) -> anyhow::Result<bool> {
+        let mut client = HealthClient::new(self.channel().await?);
+        let health = client
+            .check(HealthCheckRequest::default())
+            .await?
+            .into_inner();
+        Ok(health.status() == ServingStatus::Serving)
     }
 
     /// The pool as ipamd tells it.

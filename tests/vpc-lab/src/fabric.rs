@@ -66,7 +66,7 @@ struct Hop {
 pub(crate) struct Surroundings {
     /// The namespace of each instance, by instance id.
     pub(crate) nodes: BTreeMap<String, String>,
-    /// How long after EC2 began attaching an ENI its link appears.
+    /// How long after EC2 began attaching an ENI its link appears, but not before EC2 has attached it.
     pub(crate) link_lag: Duration,
     /// Who is cut off from what, by namespace.
     pub(crate) cuts: BTreeSet<(String, Endpoint)>,
@@ -99,22 +99,23 @@ pub(crate) fn plan(fabric: &Fabric, now: SimTime, around: &Surroundings) -> Desi
             continue;
         };
         let due = eni.attached_at.unwrap_or(now).plus(around.link_lag);
-        // The primary ENI is there when the machine boots.
-        if due > now && eni.device_index != 0 {
-            desired.wake_at = Some(desired.wake_at.map_or(due, |earlier| earlier.min(due)));
+        // The primary ENI is there when the machine boots. The others' links come when EC2 has attached them, or
+        // later; that EC2 is done is a change, so nobody needs to be woken for it.
+        if eni.device_index != 0 && (due > now || !eni.attached) {
+            if due > now {
+                desired.wake_at = Some(desired.wake_at.map_or(due, |earlier| earlier.min(due)));
+            }
             continue;
         }
         let link = link(eni, node, subnet);
-        if eni.attached {
-            let hop = Hop {
-                via: eni.primary_address,
-                vpc_end: link.vpc_end.clone(),
-                gateway: gateway(subnet.cidr),
-            };
-            desired
-                .routes
-                .extend(held(eni).map(|net| (net, hop.clone())));
-        }
+        let hop = Hop {
+            via: eni.primary_address,
+            vpc_end: link.vpc_end.clone(),
+            gateway: gateway(subnet.cidr),
+        };
+        desired
+            .routes
+            .extend(held(eni).map(|net| (net, hop.clone())));
         desired.links.insert(eni.id.clone(), link);
     }
     desired.ruleset = filter::ruleset(fabric, &desired.links, &around.cuts);

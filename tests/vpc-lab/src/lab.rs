@@ -252,6 +252,11 @@ impl Node {
         instance: &InstanceId,
     ) -> anyhow::Result<Node> {
         let run_dir = Path::new("/run/nodes").join(netns.name());
+        // A new instance finds nothing of an earlier one of the same name, whose books would fit: the ids repeat.
+        if run_dir.exists() {
+            fs::remove_dir_all(&run_dir)
+                .with_context(|| format!("emptying {}", run_dir.display()))?;
+        }
         fs::create_dir_all(&run_dir).with_context(|| format!("making {}", run_dir.display()))?;
         let eni = world
             .primary_eni(instance)

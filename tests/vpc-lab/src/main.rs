@@ -71,7 +71,7 @@ struct Up {
     /// The nodes' instance type.
     #[arg(long = "type", default_value = "m5.large")]
     instance_type: String,
-    /// How long after EC2 began attaching an ENI its link appears in the node.
+    /// How long after EC2 began attaching an ENI its link appears in the node, but not before EC2 has attached it.
     #[arg(long, default_value = "500ms", value_parser = duration)]
     link_lag: Duration,
     /// The seed of all ids, MAC addresses and choices in the simulated EC2.

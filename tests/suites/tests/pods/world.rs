@@ -30,6 +30,8 @@ pub(crate) fn pod<'a>(lab: &Lab, node: &'a Node<'a>, name: &str) -> anyhow::Resu
         .add()?
         .address()
         .with_context(|| format!("adding pod {name}"))?;
+    // EC2 has answered, so the address is the ENI's; the lab's kernel is a moment behind.
+    lab.settle()?;
     Ok(Pod {
         netns,
         sandbox,

@@ -21,7 +21,8 @@ pub struct LabConfig {
     pub subnets: Vec<SubnetConfig>,
     /// Its nodes: one instance and one namespace each.
     pub nodes: Vec<NodeConfig>,
-    /// How long after EC2 began attaching an ENI its link appears in the node.
+    /// How long after EC2 began attaching an ENI its link appears in the node, but not before EC2 has attached it
+    /// (`world.latencies.attach`).
     pub link_lag: Duration,
     /// The seed of everything random in the simulated EC2.
     pub seed: u64,

@@ -46,8 +46,8 @@ enum Output {
     Json,
 }
 
-/// As EC2 has it on a good day: the link appears a moment after AttachNetworkInterface has answered.
-const LINK_LAG: Duration = Duration::from_millis(500);
+/// As EC2 has it on a good day: it takes a second to attach an ENI, and the link appears a moment later.
+const LINK_LAG: Duration = Duration::from_millis(1200);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -147,6 +147,7 @@ async fn demo<'lab>(
 
     page.step("Sending packets");
     let mut report = Report::new(pods);
+    lab.settle()?;
     checks::packets(lab, a, b, pods, |check| {
         page.check(&check);
         report.checks.push(check);
