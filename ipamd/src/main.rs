@@ -343,6 +343,7 @@ fn plan(config: &Config, facts: &NodeFacts) -> NodePlan {
     NodePlan {
         primary_mac: datapath::Mac(facts.primary_mac.0),
         primary_address: facts.primary_address,
+        primary_mtu: config.eni_mtu,
         vpc_cidrs: untranslated.copied().collect(),
         held: Vec::new(),
     }

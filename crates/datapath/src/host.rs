@@ -25,6 +25,8 @@ pub struct NodePlan {
     pub primary_mac: Mac,
     /// The primary address of the primary ENI: what leaves the VPC is translated to it.
     pub primary_address: Ipv4Addr,
+    /// The MTU of the primary ENI's link, in bytes.
+    pub primary_mtu: u32,
     /// The VPC's CIDRs, and others not to translate for. May overlap.
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// All addresses that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
@@ -102,7 +104,7 @@ impl Host {
         })
     }
 
-    /// Brings the node into shape: forwarding, `rp_filter` of the primary ENI, rules 512 and 1024, the holds
+    /// Brings the node into shape: forwarding, MTU and `rp_filter` of the primary ENI, rules 512 and 1024, the holds
     /// in `node.held`, and our nftables table in one transaction. What is right already is left alone.
     ///
     /// # Errors
@@ -123,7 +125,8 @@ impl Host {
             .await?
             .into_iter()
             .filter(|address| !held.contains(address));
-        let mut steps: Vec<_> = stale.map(|address| unreachable(address).delete()).collect();
+        let mut steps: Vec<_> = primary.bring_up(node.primary_mtu).into_iter().collect();
+        steps.extend(stale.map(|address| unreachable(address).delete()));
         steps.extend(held.iter().map(|address| unreachable(*address).put()));
         let main = layout::eni_table(0);
         let connmark = Selector::Mark {

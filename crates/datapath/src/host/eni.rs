@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{EniPlan, Host, HostError, rule};
 use crate::layout::{ENI_MARK_MASK, Mac, RULE_ENI, RULE_ENI_PRIMARY, eni_mark, eni_table};
-use crate::rtnl::{self, Route, Rule, Selector, Way};
+use crate::rtnl::{self, Route, Rule, Selector, Step, Way};
 use crate::sysctl::{self, IfAbsent};
 
 /// A link of the host, as far as an ENI needs it.
@@ -25,6 +25,19 @@ pub(super) struct Link {
     pub(super) name: String,
     mtu: u32,
     is_up: bool,
+}
+
+impl Link {
+    /// Up, with this MTU in bytes; nothing when it is so already.
+    pub(super) fn bring_up(&self, mtu: u32) -> Option<Step> {
+        if self.mtu == mtu && self.is_up {
+            return None;
+        }
+        let mut change = rtnl::up(rtnl::indexed(self.index));
+        change.attributes.push(LinkAttribute::Mtu(mtu));
+        let what = format!("bring up link {} with MTU {mtu}", self.name);
+        Some(rtnl::set_link(what, change))
+    }
 }
 
 impl Host {
@@ -41,13 +54,7 @@ impl Host {
         let index = *index;
         loosen_reverse_path_filter(name)?;
 
-        let mut steps = Vec::new();
-        if link.mtu != eni.mtu || !link.is_up {
-            let mut change = rtnl::up(rtnl::indexed(index));
-            change.attributes.push(LinkAttribute::Mtu(eni.mtu));
-            let what = format!("bring up link {name} with MTU {}", eni.mtu);
-            steps.push(rtnl::set_link(what, change));
-        }
+        let mut steps: Vec<_> = link.bring_up(eni.mtu).into_iter().collect();
         // A DHCP client or cloud-init may have given the link more addresses, even the pods': the node
         // would take their packets for its own. They go first, as ours may be secondary to one of them.
         let own = Ipv4Net::new_assert(eni.primary_address, eni.subnet.prefix_len());

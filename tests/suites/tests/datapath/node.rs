@@ -13,6 +13,10 @@ pub(crate) const TESTS: &[Test] = &[
         "prepare makes settings, rules, holds and the nftables table",
         prepared,
     ),
+    (
+        "the primary ENI's link gets the MTU of the plan",
+        primary_mtu,
+    ),
     ("a second run of everything changes nothing", idempotent),
     (
         "changed CIDRs replace the table and keep the marks",
@@ -105,6 +109,21 @@ fn prepared() -> Result<()> {
         !table.contains("10.0.0.50"),
         "an address of the primary ENI needs no mark:\n{table}"
     );
+    Ok(())
+}
+
+fn primary_mtu() -> Result<()> {
+    let world = World::new()?;
+    let mut plan = world.plan();
+    for mtu in [1500, plan.primary_mtu] {
+        plan.primary_mtu = mtu;
+        world.prepare(&plan)?;
+        let link = world.node.ip("link show eth0")?;
+        ensure!(
+            link.contains(&format!("mtu {mtu} ")) && link.contains(",UP"),
+            "not {mtu}: {link}"
+        );
+    }
     Ok(())
 }
 

@@ -273,6 +273,7 @@ impl World {
         NodePlan {
             primary_mac: mac(ETH0),
             primary_address: NODE,
+            primary_mtu: MTU,
             vpc_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
             held: Vec::new(),
         }
