@@ -42,7 +42,6 @@ pub struct State {
     intents: Vec<Intent>,
     calls: BTreeMap<CallId, PendingCall>,
     next_call: CallId,
-    next_token: u64,
     /// What EC2 did not do of late, and when to ask again.
     setbacks: BTreeMap<Spot, Setback<CallError>>,
     /// The last failure of what would make the pool grow; none since it grew.
@@ -160,7 +159,6 @@ impl State {
             intents: Vec::new(),
             calls: BTreeMap::new(),
             next_call: CallId(1),
-            next_token: 0,
             setbacks: BTreeMap::new(),
             last_error: None,
             describe_setback: None,

@@ -154,13 +154,14 @@ impl State {
         }
     }
 
-    /// Unique: no boot has the id of another, and within a boot neither time nor count comes again. At most 64
-    /// characters, as EC2 wants it, with a boot id of 36.
+    /// Unique: no boot has the id of another; a token is used only when the books are on disk, whose version does
+    /// not come again; and where the books are lost, time has gone on. At most 64 characters, as EC2 wants it,
+    /// with a boot id of 36.
     pub(super) fn token(&mut self) -> ClientToken {
-        self.next_token += 1;
+        let version = self.changed();
         ClientToken::new(format!(
             "weir-{}-{:x}-{:x}",
-            self.boot_id, self.now.0, self.next_token
+            self.boot_id, self.now.0, version.0
         ))
     }
 

@@ -274,6 +274,34 @@ fn an_eni_whose_set_up_fails_is_tried_again_and_the_pool_grows_elsewhere_meanwhi
 }
 
 #[test]
+fn a_token_does_not_come_again_after_a_crash_in_the_same_moment() {
+    // The primary is full, so each of these needs an ENI more than the one before.
+    let mut world = World::started(targets(3, 0));
+    for n in 0..3 {
+        world.add(n, 60_000);
+    }
+    let create = |effect: &Effect| is_call(effect, "CreateNetworkInterface");
+    while !world.todo.iter().any(create) {
+        world.carry_out(0, Fate::Works);
+    }
+    world.crash(false);
+    while !world
+        .todo
+        .iter()
+        .any(|effect| matches!(effect, Effect::PrepareNode(_)))
+    {
+        world.carry_out(0, Fate::Works);
+        world.deliver(0);
+    }
+    for n in 3..7 {
+        world.add(n, 60_000);
+    }
+    let intents = world.state.ledger().intents;
+    let tokens: std::collections::BTreeSet<_> = intents.iter().map(|i| &i.token).collect();
+    assert_eq!((tokens.len(), intents.len()), (2, 2), "{intents:#?}");
+}
+
+#[test]
 fn minimum_and_warm_are_kept_and_cooling_addresses_are_no_supply() {
     let mut world = World::started(targets(2, 4));
     assert_eq!(world.state.view().totals.free, 4);
