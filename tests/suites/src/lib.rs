@@ -1,6 +1,12 @@
 //! What the end-to-end suites and the demo stand on: the runner, the programs under test, and a node that
 //! runs them.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "these are tests: they panic when something is not there, and print for people"
+)]
+
 pub mod harness;
 pub mod node;
 pub mod programs;

@@ -44,8 +44,8 @@ impl<'lab> Node<'lab> {
 
     /// Sets a variable of ipamd's environment, for its next start.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.env.push((name.to_owned(), value.to_string()));
+    pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.env.push((name.to_owned(), format!("{value}")));
         self
     }
 
@@ -82,7 +82,7 @@ impl<'lab> Node<'lab> {
     /// Starts ipamd and waits until it serves.
     ///
     /// # Errors
-    /// When it does not within [`START`], with the end of its log.
+    /// When it does not within 20 s, with the end of its log.
     pub async fn start_ipamd(&mut self) -> anyhow::Result<()> {
         self.launch_ipamd()?;
         let deadline = Instant::now() + START;

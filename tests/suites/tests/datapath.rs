@@ -1,6 +1,13 @@
 //! What `datapath` does to a real kernel: links, routes, rules and nftables as `ip` and `nft` show them, and
 //! packets between sockets in network namespaces.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
+)]
+
 #[path = "datapath/eni.rs"]
 mod eni;
 #[path = "datapath/node.rs"]
@@ -14,24 +21,17 @@ mod world;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use suites::harness;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
-    let tests: Vec<_> = [pod::TESTS, node::TESTS, eni::TESTS, packets::TESTS].concat();
-    if let Err(error) = vpc_lab::sandbox::enter() {
-        eprintln!(
-            "SKIPPED: {} datapath tests need namespaces: {error:#}",
-            tests.len()
-        );
-        return ExitCode::SUCCESS;
-    }
-    let trials = tests.into_iter().map(|(name, test)| {
-        Trial::test(name, move || {
-            test().map_err(|error| Failed::from(format!("{error:#}")))
-        })
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let tests = [pod::TESTS, node::TESTS, eni::TESTS, packets::TESTS].concat();
+    harness::run(
+        "datapath",
+        tests
+            .into_iter()
+            .map(|(name, test)| harness::test(name, test))
+            .collect(),
+    )
 }
 
 /// A test: its name is a sentence.

@@ -1,6 +1,12 @@
 //! Pods on nodes, end to end: the real plugin asks the real ipamd, which asks the simulated EC2, and the
 //! kernel's state and real packets tell whether it was right.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
+)]
+
 use std::process::ExitCode;
 
 use suites::harness;

@@ -71,7 +71,10 @@ fn made() -> Result<()> {
     ensure!(host["address"] == wiring.host_mac.to_string(), "{host}");
     ensure!(host["mtu"] == MTU, "{host}");
     ensure!(host["ifalias"] == "shop/web-0", "{host}");
-    ensure!(host["group"] == LINK_GROUP.to_string(), "{host}");
+    ensure!(
+        host["group"].as_str() == Some(LINK_GROUP.to_string().as_str()),
+        "{host}"
+    );
     ensure!(host["inet6_addr_gen_mode"] == "none", "{host}");
 
     let inside = only(pod.ns.ip_json("-d link show dev eth0")?)?;

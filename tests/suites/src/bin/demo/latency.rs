@@ -72,7 +72,7 @@ pub(crate) async fn measure(lab: &Lab, adds: u32) -> anyhow::Result<Latency> {
     for n in 0..adds {
         let netns = lab.pod_netns(&format!("timed-{n}"))?;
         let sandbox = node.sandbox(&format!("timed-{n}"), &format!("timed-{n}"), netns.path());
-        add.push(succeeded(sandbox.add()?)?);
+        add.push(succeeded(&sandbox.add()?)?);
         pods.push((netns, sandbox));
 
         let netns = lab.pod_netns(&format!("floor-{n}"))?;
@@ -81,7 +81,7 @@ pub(crate) async fn measure(lab: &Lab, adds: u32) -> anyhow::Result<Latency> {
     }
     let mut del = Vec::new();
     for (_netns, sandbox) in &pods {
-        del.push(succeeded(sandbox.del()?)?);
+        del.push(succeeded(&sandbox.del()?)?);
     }
     node.stop_ipamd().await?;
 
@@ -100,7 +100,7 @@ pub(crate) async fn measure(lab: &Lab, adds: u32) -> anyhow::Result<Latency> {
     })
 }
 
-fn succeeded(outcome: Outcome) -> anyhow::Result<Duration> {
+fn succeeded(outcome: &Outcome) -> anyhow::Result<Duration> {
     anyhow::ensure!(
         outcome.code == Some(0),
         "{}{}",

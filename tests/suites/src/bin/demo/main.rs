@@ -1,6 +1,12 @@
 //! The demo: a VPC in a box, two nodes with the real ipamd and the real CNI plugin, and packets that show
 //! what works. `cargo xtask demo` builds and runs it.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it is a program for people"
+)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -137,10 +143,10 @@ async fn demo<'lab>(
 
     page.step("Adding 12 pods to node a and 2 to node b, as a container runtime would");
     for n in 1..=12 {
-        page.pod(pods.add(a, &format!("a-{n}"))?);
+        page.pod(&pods.add(a, &format!("a-{n}"))?);
     }
     for n in 1..=2 {
-        page.pod(pods.add(b, &format!("b-{n}"))?);
+        page.pod(&pods.add(b, &format!("b-{n}"))?);
     }
     pods.find_enis(&[a, b]).await?;
     page.pools(&[("a", a.pool().await?), ("b", b.pool().await?)]);

@@ -38,7 +38,7 @@ impl<'a> Pods<'a> {
     }
 
     /// Makes a pod's namespace and has the plugin wire it.
-    pub(crate) fn add(&mut self, node: &Node<'a>, name: &str) -> anyhow::Result<&Pod> {
+    pub(crate) fn add(&mut self, node: &Node<'a>, name: &str) -> anyhow::Result<Pod> {
         let netns = self.lab.pod_netns(&format!("pod-{name}"))?;
         let sandbox = node.sandbox(&format!("sandbox-{name}"), name, netns.path());
         let outcome = sandbox.add()?;
@@ -52,8 +52,8 @@ impl<'a> Pods<'a> {
             add_ms: (outcome.took.as_secs_f64() * 1e5).round() / 1e2,
             device_index: 0,
         };
-        self.running.push((pod, netns, sandbox));
-        Ok(&self.running[self.running.len() - 1].0)
+        self.running.push((pod.clone(), netns, sandbox));
+        Ok(pod)
     }
 
     /// Asks each node's ipamd which ENI holds which pod's address.
