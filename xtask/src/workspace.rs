@@ -83,7 +83,9 @@ pub(crate) fn build(args: &[&str], environment: &[(&str, &str)]) -> anyhow::Resu
 pub(crate) fn binary(artifacts: &[Artifact], name: &str) -> anyhow::Result<PathBuf> {
     artifacts
         .iter()
+        // A build of all targets makes the binary's own unit tests too.
         .filter(|artifact| artifact.target.name == name && artifact.target.is_bin())
+        .filter(|artifact| !artifact.profile.test)
         .find_map(|artifact| artifact.executable.clone())
         .map(cargo_metadata::camino::Utf8PathBuf::into_std_path_buf)
         .with_context(|| format!("cargo built no binary `{name}`"))

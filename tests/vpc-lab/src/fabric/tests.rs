@@ -74,14 +74,15 @@ fn a_link_is_due_its_lag_after_attaching_began_and_the_primary_at_once() {
 }
 
 #[test]
-fn a_link_that_is_still_attaching_carries_nothing() {
+fn an_eni_that_is_still_attaching_has_no_link() {
     let attaching = FabricEni {
         attached: false,
-        ..eni("eni-0", 0, "10.0.1.10")
+        ..eni("eni-1", 1, "10.0.1.10")
     };
     let desired = plan(&fabric(vec![attaching]), LATER, &around());
-    assert_eq!(desired.links.len(), 1);
+    assert!(desired.links.is_empty());
     assert!(desired.routes.is_empty());
+    assert_eq!(desired.wake_at, None, "that it is attached is a change");
     assert!(
         !desired.ruleset.contains("10.0.1.10"),
         "{}",
