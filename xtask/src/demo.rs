@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -19,7 +18,7 @@ use crate::workspace;
     cargo xtask demo --keep                              # leave the lab up and say how to look around\n  \
     cargo xtask demo --release --output json --adds 100  # measure")]
 pub(crate) struct DemoArgs {
-    /// Build with optimisation, for measuring
+    /// Build with optimisation, and the plugin as it ships, for measuring
     #[arg(long)]
     release: bool,
     /// The demo's own arguments: --keep, --output json, --adds N, --help
@@ -60,22 +59,28 @@ pub(crate) fn run_demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         .partition(|argument| argument == "--release");
     eprintln!("building ipamd, weir-cni and the demo");
     let mut build = DEMO_BUILD.to_vec();
-    if args.release || !ours.is_empty() {
+    let release = args.release || !ours.is_empty();
+    if release {
         build.push("--release");
     }
     let artifacts = workspace::build(&build, &[])?;
-    become_program(&workspace::binary(&artifacts, "demo")?, &arguments)
+    let mut demo = Command::new(workspace::binary(&artifacts, "demo")?);
+    if release {
+        // The other build is of the whole workspace, whose features would make it larger.
+        demo.env("WEIR_CNI", crate::dist::build_plugin()?);
+    }
+    become_program(demo.args(&arguments))
 }
 
 pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {
     crate::setup::ensure()?;
     eprintln!("building the lab");
     let artifacts = workspace::build(&["--workspace", "--bin", "vpc-lab"], &[])?;
-    become_program(&workspace::binary(&artifacts, "vpc-lab")?, &args.arguments)
+    become_program(Command::new(workspace::binary(&artifacts, "vpc-lab")?).args(&args.arguments))
 }
 
 /// Replaces this process, so that signals and the exit status are the program's own.
-fn become_program(program: &Path, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let error = Command::new(program).args(arguments).exec();
-    Err(error).with_context(|| format!("starting {}", program.display()))
+fn become_program(program: &mut Command) -> anyhow::Result<ExitCode> {
+    let error = program.exec();
+    Err(error).with_context(|| format!("starting {}", program.get_program().display()))
 }

@@ -18,11 +18,24 @@ use crate::workspace;
 #[command(after_help = "Example:\n  cargo xtask dist")]
 pub(crate) struct Args {}
 
-/// What ships: package, binary, profile.
-const PROGRAMS: &[(&str, &str, &str)] = &[
-    ("ipamd", "ipamd", "dist"),
-    ("cni-plugin", "weir-cni", "plugin"),
-];
+/// A program that ships.
+struct Program {
+    package: &'static str,
+    name: &'static str,
+    profile: &'static str,
+}
+
+const IPAMD: Program = Program {
+    package: "ipamd",
+    name: "ipamd",
+    profile: "dist",
+};
+
+const PLUGIN: Program = Program {
+    package: "cni-plugin",
+    name: "weir-cni",
+    profile: "plugin",
+};
 
 pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> {
     crate::setup::ensure()?;
@@ -51,37 +64,46 @@ pub(crate) fn path(name: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When a build fails, or gives a binary that needs a loader.
 pub(crate) fn build() -> anyhow::Result<Vec<PathBuf>> {
+    [IPAMD, PLUGIN].iter().map(build_program).collect()
+}
+
+/// Builds the plugin as it ships and answers its path.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_plugin() -> anyhow::Result<PathBuf> {
+    build_program(&PLUGIN)
+}
+
+fn build_program(program: &Program) -> anyhow::Result<PathBuf> {
     let target = host_target()?;
     // With `--target`, cargo keeps these flags from build scripts and procedural macros, which can't be static.
     let flags = match std::env::var("RUSTFLAGS") {
         Ok(flags) => format!("{flags} -C target-feature=+crt-static"),
         Err(_) => "-C target-feature=+crt-static".to_owned(),
     };
-    let mut paths = Vec::new();
-    for (package, name, profile) in PROGRAMS {
-        eprintln!("dist: building {name}");
-        let arguments = [
-            "-p",
-            package,
-            "--bin",
-            name,
-            "--profile",
-            profile,
-            "--target",
-            &target,
-        ];
-        let built = workspace::build(&arguments, &[("RUSTFLAGS", &flags)])?;
-        let from = workspace::binary(&built, name)?;
-        let bytes = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
-        if needs_a_loader(&bytes)? {
-            bail!("{name} is linked dynamically: it would not start in an image from scratch");
-        }
-        let to = path(name)?;
-        fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;
-        fs::copy(&from, &to).with_context(|| format!("copying to {}", to.display()))?;
-        paths.push(to);
+    let name = program.name;
+    eprintln!("dist: building {name}");
+    let arguments = [
+        "-p",
+        program.package,
+        "--bin",
+        name,
+        "--profile",
+        program.profile,
+        "--target",
+        &target,
+    ];
+    let built = workspace::build(&arguments, &[("RUSTFLAGS", &flags)])?;
+    let from = workspace::binary(&built, name)?;
+    let bytes = fs::read(&from).with_context(|| format!("reading {}", from.display()))?;
+    if needs_a_loader(&bytes)? {
+        bail!("{name} is linked dynamically: it would not start in an image from scratch");
     }
-    Ok(paths)
+    let to = path(name)?;
+    fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;
+    fs::copy(&from, &to).with_context(|| format!("copying to {}", to.display()))?;
+    Ok(to)
 }
 
 /// The target that this machine's own compiler builds for.

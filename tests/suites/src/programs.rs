@@ -4,12 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
-/// The path of one of our binaries: it lies where this program lies, or a folder above (a test's own folder
-/// is `deps`).
+/// The path of one of our binaries: where `WEIR_CNI` or `WEIR_IPAMD` says, else where this program lies, or a
+/// folder above (a test's own folder is `deps`).
 ///
 /// # Errors
 /// When it has not been built.
 pub fn path(name: &str) -> anyhow::Result<PathBuf> {
+    let elsewhere = match name {
+        "ipamd" => std::env::var_os("WEIR_IPAMD"),
+        "weir-cni" => std::env::var_os("WEIR_CNI"),
+        _ => None,
+    };
+    if let Some(path) = elsewhere {
+        return Ok(path.into());
+    }
     let here = std::env::current_exe().context("finding this program's own path")?;
     let candidates: Vec<_> = here
         .ancestors()
