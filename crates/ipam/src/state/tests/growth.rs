@@ -274,6 +274,35 @@ fn an_eni_whose_set_up_fails_is_tried_again_and_the_pool_grows_elsewhere_meanwhi
 }
 
 #[test]
+fn waiters_wait_for_an_eni_whose_set_up_is_tried_again() {
+    for failing in 0..3 {
+        let mut world = World::started(targets(1, 0));
+        let requests: Vec<_> = (0..9).map(|n| world.add(n, 60_000)).collect();
+        let mut set_ups = 0;
+        while let Some(effect) = world.todo.first() {
+            let fails = matches!(effect, Effect::SetUpEni(_)) && {
+                set_ups += 1;
+                set_ups == failing + 1 || failing == 2
+            };
+            let fate = if fails {
+                Fate::Fails(CallErrorKind::Other)
+            } else {
+                Fate::Works
+            };
+            world.carry_out(0, fate);
+            world.deliver(0);
+        }
+        for _ in 0..5 {
+            world.advance(1_000);
+            world.calm();
+        }
+        for request in requests {
+            granted(&world, request);
+        }
+    }
+}
+
+#[test]
 fn a_token_does_not_come_again_after_a_crash_in_the_same_moment() {
     // The primary is full, so each of these needs an ENI more than the one before.
     let mut world = World::started(targets(3, 0));
