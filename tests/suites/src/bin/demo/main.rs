@@ -11,7 +11,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use aws_sim::faults::{Effect, Fault, When};
 use clap::{Parser, ValueEnum};
+use proto::v1::GetPoolResponse;
 use suites::node::Node;
 use vpc_lab::hold::{self, Side};
 use vpc_lab::{Lab, LabConfig, NodeConfig, sandbox};
@@ -55,6 +57,9 @@ enum Output {
 /// As EC2 has it on a good day: it takes a second to attach an ENI, and the link appears a moment later.
 const LINK_LAG: Duration = Duration::from_millis(1200);
 
+/// A call to EC2 is answered in a tenth of a second or more.
+const CALL: Duration = Duration::from_millis(100);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
@@ -84,6 +89,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     page.title();
     page.step("Raising the VPC: two m5.large nodes, each in a subnet of its own");
     let lab = Lab::start(lab_config())?;
+    lab.sim().inject(Fault {
+        action: None,
+        instance: None,
+        when: When::Always,
+        effect: Effect::Latency(CALL),
+    });
     page.vpc(&lab);
     let (mut a, mut b) = (Node::new(&lab, "a"), Node::new(&lab, "b"));
     let mut pods = Pods::new(&lab);
@@ -139,7 +150,11 @@ async fn demo<'lab>(
     page.step("Starting ipamd on each node");
     a.start_ipamd().await?;
     b.start_ipamd().await?;
-    page.ipamd(&[a.pool().await?, b.pool().await?]);
+    let warm = |pool: &GetPoolResponse| pool.totals.is_some_and(|totals| totals.free > 0);
+    page.ipamd(&[
+        a.wait_for_pool("the first addresses", warm).await?,
+        b.wait_for_pool("the first addresses", warm).await?,
+    ]);
 
     page.step("Adding 12 pods to node a and 2 to node b, as a container runtime would");
     for n in 1..=12 {
