@@ -30,7 +30,11 @@ pub(crate) struct DemoArgs {
 ///
 /// Builds the lab and passes all arguments on to it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  cargo xtask lab --keep")]
+// Asked for help, it is the lab that answers.
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  cargo xtask lab up       # raise a lab of two nodes, until Ctrl-C\n  cargo xtask lab enter a  # in another terminal: a shell on node a"
+)]
 pub(crate) struct LabArgs {
     /// The lab's own arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
