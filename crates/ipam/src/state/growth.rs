@@ -171,12 +171,21 @@ impl State {
             return;
         }
         let facts = self.facts();
-        // What a troubled ENI holds may still come: its set-up is tried again.
+        // What a troubled ENI holds, was asked to take and has room for may still come: its set-up is tried again.
         let mending = self
             .enis
-            .values()
-            .filter(|eni| eni.is_ours() && eni.trouble.is_some())
-            .map(|eni| count(eni.addresses.values().filter(|a| is_supply(a))))
+            .iter()
+            .filter(|(_, eni)| eni.is_ours() && eni.trouble.is_some())
+            .map(|(id, eni)| {
+                let (asked, _) = self.asked_of(id);
+                let room = match self.gate(&Spot::Assign(id.clone())) {
+                    Gate::Closed => 0,
+                    Gate::Open | Gate::Busy => {
+                        facts.addresses_per_eni.saturating_sub(eni.held() + asked)
+                    }
+                };
+                asked + room + count(eni.addresses.values().filter(|a| is_supply(a)))
+            })
             .sum::<u32>();
         let mut hope = facts.supply + facts.reach() + mending;
         let mut cooling: Vec<_> = self

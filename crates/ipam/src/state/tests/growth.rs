@@ -303,6 +303,36 @@ fn waiters_wait_for_an_eni_whose_set_up_is_tried_again() {
 }
 
 #[test]
+fn what_an_eni_was_asked_to_take_is_waited_for_while_its_set_up_is_tried_again() {
+    let mut world = World::started(targets(0, 0));
+    let mut requests: Vec<_> = (0..7).map(|n| world.add(n, 60_000)).collect();
+    // Up to the set-up of the third ENI, the last that the node may have.
+    let last = |effect: &Effect| matches!(effect, Effect::SetUpEni(eni) if eni.device_index == 2);
+    while !world.todo.iter().any(last) {
+        let next = world.todo.iter().position(|effect| !last(effect)).unwrap();
+        world.carry_out(next, Fate::Works);
+        world.deliver(0);
+    }
+    requests.push(world.add(7, 60_000));
+    assert!(
+        world
+            .todo
+            .iter()
+            .any(|effect| is_call(effect, "AssignPrivateIpAddresses")),
+        "{:?}",
+        world.todo
+    );
+    carry_out(&mut world, last, Fate::Fails(CallErrorKind::Other));
+    for _ in 0..5 {
+        world.calm();
+        world.advance(1_000);
+    }
+    for request in requests {
+        granted(&world, request);
+    }
+}
+
+#[test]
 fn a_token_does_not_come_again_after_a_crash_in_the_same_moment() {
     // The primary is full, so each of these needs an ENI more than the one before.
     let mut world = World::started(targets(3, 0));
