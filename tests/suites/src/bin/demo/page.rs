@@ -198,7 +198,7 @@ impl Page {
         self.line("");
         self.say("Calls to EC2 by both nodes, from their start to their last pod:");
         for (action, count) in &report.ec2_calls {
-            self.say(&format!("{count:>4}  {action}"));
+            self.line(&format!("  {count:>4}  {action}"));
         }
     }
 
