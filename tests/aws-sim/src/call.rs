@@ -9,6 +9,7 @@ use crate::faults::Effect;
 use crate::ids::InstanceId;
 use crate::log::CallRecord;
 use crate::params::{Input, Params};
+use crate::throttle;
 use crate::time::SimTime;
 use crate::world::World;
 use crate::xml::Xml;
@@ -95,10 +96,16 @@ pub fn call(world: &mut World, now: SimTime, request: &Request) -> Response {
         Some(Effect::HangBefore | Effect::HangAfter) => Delivery::Never,
         Some(Effect::ResetBefore | Effect::ResetAfter) => Delivery::Reset,
     };
+    let mut tokens_left = None;
     let outcome = match effect {
         Some(Effect::Error(error)) => Err(error),
         Some(Effect::HangBefore | Effect::ResetBefore) => Ok(Xml::new()),
-        _ => perform(world, now, action, request),
+        _ => authenticate(world, action, request).and_then(|()| {
+            let (taken, left) = throttle(world, now, action, request);
+            tokens_left = left;
+            taken?;
+            perform(world, now, action, request)
+        }),
     };
     let error = outcome.as_ref().err().map(|error| error.code.clone());
     let lost = match delivery {
@@ -112,6 +119,7 @@ pub fn call(world: &mut World, now: SimTime, request: &Request) -> Response {
         instance,
         request,
         lost.or(error.clone()),
+        tokens_left,
         &request_id,
     ));
     #[cfg(debug_assertions)]
@@ -135,7 +143,7 @@ pub fn call(world: &mut World, now: SimTime, request: &Request) -> Response {
     }
 }
 
-fn perform(world: &mut World, now: SimTime, action: &str, request: &Request) -> Result<Xml> {
+fn authenticate(world: &World, action: &str, request: &Request) -> Result<()> {
     if action.is_empty() {
         return Err(Ec2Error::missing_action());
     }
@@ -147,6 +155,27 @@ fn perform(world: &mut World, now: SimTime, action: &str, request: &Request) -> 
     {
         return Err(Ec2Error::auth_failure());
     }
+    Ok(())
+}
+
+/// Takes the token that the request costs, and says how many are left. An action that does not exist has no bucket.
+fn throttle(
+    world: &mut World,
+    now: SimTime,
+    action: &str,
+    request: &Request,
+) -> (Result<()>, Option<f64>) {
+    if actions::find(action).is_none() {
+        return (Ok(()), None);
+    }
+    let filtered = throttle::is_filtered(&request.params);
+    let (sizes, account) = (&world.config.throttling, &world.config.account);
+    let taken = world.buckets.take(sizes, now, account, action, filtered);
+    let left = world.buckets.left(sizes, now, account, action, filtered);
+    (taken, left)
+}
+
+fn perform(world: &mut World, now: SimTime, action: &str, request: &Request) -> Result<Xml> {
     match request.params.get("Version") {
         None => return Err(Ec2Error::missing("Version")),
         Some("2016-11-15") => {}
@@ -180,6 +209,7 @@ fn record(
     instance: Option<InstanceId>,
     request: &Request,
     error: Option<String>,
+    tokens_left: Option<f64>,
     request_id: &str,
 ) -> CallRecord {
     let params = request.params.all().iter();
@@ -194,6 +224,7 @@ fn record(
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
         error,
+        tokens_left,
         request_id: request_id.to_owned(),
     }
 }

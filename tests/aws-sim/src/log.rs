@@ -7,7 +7,7 @@ use crate::ids::InstanceId;
 use crate::time::SimTime;
 
 /// One request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CallRecord {
     /// When it came.
     pub at: SimTime,
@@ -23,6 +23,9 @@ pub struct CallRecord {
     pub params: BTreeMap<String, String>,
     /// `None`: success. Else EC2's error code, or what a fault did to the reply.
     pub error: Option<String>,
+    /// What was left in its token bucket after it. `None`: it took from none, because it was refused before that, a
+    /// fault answered in EC2's place, the action does not exist, or throttling is off.
+    pub tokens_left: Option<f64>,
     /// The id in the reply.
     pub request_id: String,
 }

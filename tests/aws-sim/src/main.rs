@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use aws_sim::{ImdsFor, InstanceId, Latencies, LaunchSpec, Sim, SimTime, World, WorldConfig};
+use aws_sim::{
+    ImdsFor, InstanceId, Latencies, LaunchSpec, Sim, SimTime, Throttling, World, WorldConfig,
+};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -57,6 +59,9 @@ struct Options {
     /// Milliseconds that Describe lags behind what was written.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     describe_lag_ms: u64,
+    /// Never answer RequestLimitExceeded. Otherwise requests are throttled as in a new account of EC2.
+    #[arg(long)]
+    no_throttling: bool,
 }
 
 #[tokio::main]
@@ -135,6 +140,11 @@ fn seed_world(options: &Options) -> anyhow::Result<(World, Vec<InstanceId>)> {
         },
         imds_lag: Duration::from_millis(options.imds_lag_ms),
         describe_lag: Duration::from_millis(options.describe_lag_ms),
+        throttling: if options.no_throttling {
+            Throttling::Off
+        } else {
+            Throttling::Ec2
+        },
         ..WorldConfig::default()
     });
     let vpc = world.add_vpc("10.0.0.0/16".parse()?)?;

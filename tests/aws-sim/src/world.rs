@@ -24,6 +24,7 @@ use crate::history::History;
 use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
 use crate::log::CallLog;
 use crate::subnet::Order;
+use crate::throttle::{Buckets, Throttling};
 use crate::time::SimTime;
 
 /// How a world behaves, where EC2 leaves a choice or makes one wait.
@@ -49,6 +50,8 @@ pub struct WorldConfig {
     /// Whether a request for more than a subnet has is refused with `InvalidParameterValue` instead of
     /// `InsufficientFreeAddressesInSubnet` or `InsufficientCidrBlocks`. EC2 does both.
     pub vague_subnet_errors: bool,
+    /// How often EC2 may be asked.
+    pub throttling: Throttling,
     /// Milliseconds between 1970 and [`SimTime::ZERO`]. `None`: 2026-01-01, or for a [`crate::Sim`] when it began.
     pub epoch_unix_millis: Option<u64>,
     /// How many requests the log keeps; the counts go on.
@@ -67,6 +70,7 @@ impl Default for WorldConfig {
             link_lag: Duration::from_millis(500),
             order: Order::Random,
             vague_subnet_errors: false,
+            throttling: Throttling::Ec2,
             epoch_unix_millis: None,
             log_capacity: 100_000,
         }
@@ -142,6 +146,7 @@ pub struct World {
     /// Instances by the access key of their role.
     pub(crate) keys: BTreeMap<String, InstanceId>,
     pub(crate) client_tokens: ClientTokens,
+    pub(crate) buckets: Buckets,
     due: BTreeSet<(SimTime, u64, Transition)>,
     sequence: u64,
     now: SimTime,
@@ -165,6 +170,7 @@ impl World {
             graves: VecDeque::new(),
             keys: BTreeMap::new(),
             client_tokens: ClientTokens::default(),
+            buckets: Buckets::default(),
             due: BTreeSet::new(),
             sequence: 0,
             now: SimTime::ZERO,

@@ -13,6 +13,7 @@ mod faults;
 mod imds;
 mod interfaces;
 mod model;
+mod throttle;
 mod wire;
 
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_sim::params::Params;
 use aws_sim::subnet::Order;
-use aws_sim::{Request, World, WorldConfig, call};
+use aws_sim::{Request, Throttling, World, WorldConfig, call};
 use proptest::prelude::*;
 
 use crate::{Setup, addresses, all, first};
@@ -93,6 +93,8 @@ impl Model {
     fn new(order: Order) -> Model {
         let mut setup = Setup::with(WorldConfig {
             order,
+            // The model has no buckets.
+            throttling: Throttling::Off,
             ..WorldConfig::default()
         });
         let vpc = setup.world.subnet(&setup.subnet).unwrap().vpc.clone();

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Setup, first};
 
-const SIGNATURE: &str = "Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=00\r\n";
+pub(crate) const SIGNATURE: &str = "Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=00\r\n";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on loopback, which ends with the test.
-struct Served {
-    sim: Sim,
+pub(crate) struct Served {
+    pub(crate) sim: Sim,
     setup_subnet: String,
-    ec2: SocketAddr,
+    pub(crate) ec2: SocketAddr,
     imds: SocketAddr,
     nobody: SocketAddr,
     shutdown: CancellationToken,
@@ -29,7 +29,7 @@ impl Drop for Served {
     }
 }
 
-fn serve() -> Served {
+pub(crate) fn serve() -> Served {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -72,7 +72,7 @@ fn serve() -> Served {
 }
 
 /// Sends a request, and reads until the server closes: head and body.
-fn exchange(to: SocketAddr, request: &str) -> std::io::Result<(String, String)> {
+pub(crate) fn exchange(to: SocketAddr, request: &str) -> std::io::Result<(String, String)> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
@@ -82,7 +82,7 @@ fn exchange(to: SocketAddr, request: &str) -> std::io::Result<(String, String)> 
     Ok((head.to_lowercase(), body.to_owned()))
 }
 
-fn post(headers: &str, body: &str) -> String {
+pub(crate) fn post(headers: &str, body: &str) -> String {
     format!(
         "POST / HTTP/1.1\r\nHost: ec2\r\nConnection: close\r\n{headers}\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
