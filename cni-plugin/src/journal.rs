@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
@@ -68,7 +68,7 @@ impl Journal {
             // One write, so that lines of plugins that run at the same time do not mix.
             let line = format!(
                 "{} {name} {} {what} ({:.1} ms)\n",
-                rfc3339(now.as_secs(), now.subsec_millis()),
+                rfc3339(now),
                 self.subject,
                 self.started.elapsed().as_secs_f64() * 1000.0,
             );
@@ -86,27 +86,15 @@ fn append_to(path: &Path) -> Option<File> {
     OpenOptions::new().append(true).create(true).open(path).ok()
 }
 
-/// UTC, by the days-to-civil algorithm for the Gregorian calendar with years that start in March.
-fn rfc3339(seconds: u64, millis: u32) -> String {
-    let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+/// UTC.
+fn rfc3339(since_1970: Duration) -> impl Display {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since_1970)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::rfc3339;
 
     #[test]
@@ -117,7 +105,8 @@ mod tests {
             (951_782_400, "2000-02-29T00:00:00.007Z"),
             (1_798_761_600, "2027-01-01T00:00:00.007Z"),
         ] {
-            assert_eq!(rfc3339(seconds, 7), date);
+            let at = Duration::new(seconds, 7_000_000);
+            assert_eq!(rfc3339(at).to_string(), date);
         }
     }
 }

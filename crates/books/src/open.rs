@@ -89,28 +89,11 @@ fn set_aside(path: &Path, reason: Distrust) -> Result<Loaded, OpenError> {
     }
 }
 
-/// `20261121T045600Z`. The days are counted as in Howard Hinnant's `civil_from_days`.
+/// `20261121T045600Z`: ISO 8601's basic form, since colons in file names are a nuisance.
 fn utc(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let extended = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
+    extended.replace(['-', ':'], "")
 }
 
 #[cfg(test)]

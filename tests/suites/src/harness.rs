@@ -1,9 +1,14 @@
 //! The runner of a suite: in namespaces of its own, one test after another, skips told by name.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use libtest_mimic::{Arguments, Trial};
 use vpc_lab::sandbox;
+
+/// How long anything may take that takes well under a second as a rule.
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// Runs a suite. To be called first in `main`, before any thread: it enters the sandbox.
 ///
@@ -49,4 +54,24 @@ where
             .build()?
             .block_on(body())
     })
+}
+
+/// Asks again and again until there is an answer.
+///
+/// # Errors
+/// When asking fails, or there is no answer within [`SOON`].
+pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let deadline = Instant::now() + SOON;
+    loop {
+        if let Some(answer) = ask().await? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("{what}: not within {SOON:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

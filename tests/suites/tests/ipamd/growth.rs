@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 use aws_sim::{Ec2Error, Effect, Fault, When};
 use libtest_mimic::Trial;
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually};
 use suites::node::{Node, text_of};
 use tonic::Code;
 
-use crate::rig::{Plugin, actions, calls, error_info, eventually, lab};
+use crate::rig::{Plugin, actions, calls, error_info, growth_hangs, lab};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -154,9 +154,7 @@ async fn refused() -> anyhow::Result<()> {
 
 async fn hangs() -> anyhow::Result<()> {
     let lab = lab()?;
-    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
-        lab.sim().inject(Fault::on(action, Effect::HangBefore));
-    }
+    growth_hangs(&lab);
     let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
@@ -261,9 +259,7 @@ async fn crash_while_creating() -> anyhow::Result<()> {
 
 async fn caller_gone() -> anyhow::Result<()> {
     let lab = lab()?;
-    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
-        lab.sim().inject(Fault::on(action, Effect::HangBefore));
-    }
+    growth_hangs(&lab);
     let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;

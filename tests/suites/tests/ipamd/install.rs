@@ -6,12 +6,12 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 use serde_json::Value;
-use suites::harness::{async_test, test};
+use suites::harness::{async_test, eventually, test};
 use suites::node::Node;
 use suites::programs;
 use vpc_lab::Endpoint;
 
-use crate::rig::{eventually, lab, log_says};
+use crate::rig::{lab, log_says};
 use crate::start::run;
 
 pub(crate) fn tests() -> Vec<Trial> {

@@ -5,11 +5,11 @@ use std::fs;
 
 use libtest_mimic::Trial;
 use proto::v1::{AddRequest, AddressState, GcRequest, Sandbox};
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually};
 use suites::node::Node;
 use tonic::Code;
 
-use crate::rig::{Plugin, error_info, eventually, lab, sandbox};
+use crate::rig::{Plugin, error_info, lab, sandbox};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![

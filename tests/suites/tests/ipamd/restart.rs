@@ -4,11 +4,11 @@ use std::fs;
 
 use libtest_mimic::Trial;
 use serde_json::json;
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually};
 use suites::node::Node;
 use tonic::Code;
 
-use crate::rig::{Plugin, actions, calls, error_info, eventually, lab, log_says, sandbox};
+use crate::rig::{Plugin, actions, calls, error_info, growth_hangs, lab, log_says, sandbox};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -85,11 +85,8 @@ async fn survives(end: impl for<'n> Fn(&'n mut Node<'_>) -> Ending<'n>) -> anyho
 }
 
 async fn waiters() -> anyhow::Result<()> {
-    use aws_sim::{Effect, Fault};
     let lab = lab()?;
-    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
-        lab.sim().inject(Fault::on(action, Effect::HangBefore));
-    }
+    growth_hangs(&lab);
     let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;

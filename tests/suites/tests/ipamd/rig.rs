@@ -1,24 +1,21 @@
 //! What all tests of ipamd stand on: one node of the lab, and its ipamd as the plugin sees it.
 
 use std::fs;
-use std::future::Future;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aws_sim::CallRecord;
+use aws_sim::{CallRecord, Effect, Fault};
 use proto::v1::ipam_client::IpamClient;
 use proto::v1::{
     AddRequest, AddResponse, CheckRequest, CheckResponse, DelRequest, DelResponse, Pod, Sandbox,
 };
+use suites::harness::eventually;
 use suites::node::Node;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 use vpc_lab::{Lab, LabConfig};
-
-/// How long anything may take that takes well under a second as a rule.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A lab with one m5.large: 3 ENIs of 10 slots.
 pub(crate) fn lab() -> anyhow::Result<Lab> {
@@ -113,6 +110,13 @@ pub(crate) fn error_info(status: &Status) -> anyhow::Result<ErrorInfo> {
     Ok(info)
 }
 
+/// From now on EC2 answers nothing that would make a pool grow.
+pub(crate) fn growth_hangs(lab: &Lab) {
+    for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
+        lab.sim().inject(Fault::on(action, Effect::HangBefore));
+    }
+}
+
 /// The requests of one action so far.
 pub(crate) fn calls(lab: &Lab, action: &str) -> Vec<CallRecord> {
     let mut calls = lab.sim().calls();
@@ -127,23 +131,6 @@ pub(crate) fn actions(lab: &Lab) -> Vec<String> {
         .into_iter()
         .map(|call| call.action)
         .collect()
-}
-
-/// Asks again and again until there is an answer.
-pub(crate) async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> anyhow::Result<T>
-where
-    F: Future<Output = anyhow::Result<Option<T>>>,
-{
-    let deadline = Instant::now() + SOON;
-    loop {
-        if let Some(answer) = ask().await? {
-            return Ok(answer);
-        }
-        if Instant::now() > deadline {
-            bail!("{what}: not within {SOON:?}");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// Waits until ipamd's log says it, and gives the whole log.

@@ -5,12 +5,12 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use suites::harness::{async_test, test};
+use suites::harness::{async_test, eventually, test};
 use suites::node::Node;
 use suites::programs;
 use vpc_lab::Endpoint;
 
-use crate::rig::{Plugin, actions, calls, eventually, lab, log_says};
+use crate::rig::{Plugin, actions, calls, lab, log_says};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use libtest_mimic::Trial;
 use proto::v1::AddressState;
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually};
 use suites::node::{Node, text_of};
 use vpc_lab::probe;
 
@@ -163,14 +164,10 @@ async fn spooled() -> anyhow::Result<()> {
     })
     .await?;
     let spool = a.lab().run_dir().join("spool");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while json_files(&spool)? > 0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the release is still spooled"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let empty = eventually("an empty spool", async || {
+        Ok((json_files(&spool)? == 0).then_some(()))
+    });
+    tokio::time::timeout(Duration::from_secs(5), empty).await??;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! What the kernel holds for a pod, after ADD and after DEL.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use datapath::layout;
 use libtest_mimic::Trial;
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually};
 use suites::node::{Node, json_of, text_of};
 
 use crate::world::{lab, pod, pods_until_second_eni};
@@ -212,14 +214,11 @@ async fn namespace_goes() -> anyhow::Result<()> {
     drop(pod.netns);
 
     // The kernel takes a namespace down in its own time.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while text_of(host, "ip", &["link", "show", "dev", &veth]).is_ok() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the link outlives its namespace"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let gone = eventually("the link goes with its namespace", async || {
+        let link = text_of(host, "ip", &["link", "show", "dev", &veth]);
+        Ok(link.is_err().then_some(()))
+    });
+    tokio::time::timeout(Duration::from_secs(5), gone).await??;
     let table = layout::PODS_TABLE.to_string();
     let routes = text_of(host, "ip", &["route", "show", "table", &table])?;
     assert!(!routes.contains("dev"), "{routes}");
