@@ -5,15 +5,26 @@
 
 mod addresses;
 mod attachments;
+mod groups;
 mod ids;
+mod images;
 mod instance_types;
 mod instances;
 mod interfaces;
-mod networks;
+mod ipv6;
+mod permissions;
 mod render;
+mod reservations;
+mod subnets;
 mod tags;
+mod trunks;
+mod vpcs;
+mod zones;
 
-pub(crate) use self::instances::IMAGE;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+pub(crate) use self::images::IMAGE;
 
 use crate::error::Result;
 use crate::params::Input;
@@ -24,29 +35,37 @@ use crate::xml::Xml;
 /// Does one action, and returns what is inside its response.
 pub type Action = fn(&mut World, SimTime, &Input<'_>) -> Result<Xml>;
 
-/// All actions that there are, by name.
-pub const ALL: &[(&str, Action)] = &[
-    ("AssignPrivateIpAddresses", addresses::assign),
-    ("AttachNetworkInterface", attachments::attach),
-    ("CreateNetworkInterface", interfaces::create),
-    ("CreateTags", tags::create),
-    ("DeleteNetworkInterface", interfaces::delete),
-    ("DeleteTags", tags::delete),
-    ("DescribeInstanceTypes", instance_types::describe),
-    ("DescribeInstances", instances::describe),
-    ("DescribeNetworkInterfaces", interfaces::describe),
-    ("DescribeSecurityGroups", networks::describe_groups),
-    ("DescribeSubnets", networks::describe_subnets),
-    ("DescribeVpcs", networks::describe_vpcs),
-    ("DetachNetworkInterface", attachments::detach),
-    ("ModifyNetworkInterfaceAttribute", interfaces::modify),
-    ("UnassignPrivateIpAddresses", addresses::unassign),
+/// The actions of one module, by name.
+type Family = &'static [(&'static str, Action)];
+
+const FAMILIES: &[Family] = &[
+    addresses::ACTIONS,
+    attachments::ACTIONS,
+    groups::ACTIONS,
+    images::ACTIONS,
+    instance_types::ACTIONS,
+    instances::ACTIONS,
+    interfaces::ACTIONS,
+    ipv6::ACTIONS,
+    permissions::ACTIONS,
+    reservations::ACTIONS,
+    subnets::ACTIONS,
+    tags::ACTIONS,
+    trunks::ACTIONS,
+    vpcs::ACTIONS,
+    zones::ACTIONS,
 ];
+
+static ALL: LazyLock<BTreeMap<&'static str, Action>> =
+    LazyLock::new(|| FAMILIES.iter().copied().flatten().copied().collect());
+
+/// The names of all actions, in order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.keys().copied()
+}
 
 /// The action of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Action> {
-    ALL.iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, action)| *action)
+    ALL.get(name).copied()
 }

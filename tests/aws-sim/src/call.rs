@@ -101,10 +101,12 @@ pub fn call(world: &mut World, now: SimTime, request: &Request) -> Response {
         Some(Effect::Error(error)) => Err(error),
         Some(Effect::HangBefore | Effect::ResetBefore) => Ok(Xml::new()),
         _ => authenticate(world, action, request).and_then(|()| {
-            let (taken, left) = throttle(world, now, action, request);
+            let key = request.caller.access_key.as_deref().unwrap_or_default();
+            let account = world.account_of(key);
+            let (taken, left) = throttle(world, now, &account, action, request);
             tokens_left = left;
             taken?;
-            perform(world, now, action, request)
+            perform(world, now, &account, action, request)
         }),
     };
     let error = outcome.as_ref().err().map(|error| error.code.clone());
@@ -162,6 +164,7 @@ fn authenticate(world: &World, action: &str, request: &Request) -> Result<()> {
 fn throttle(
     world: &mut World,
     now: SimTime,
+    account: &str,
     action: &str,
     request: &Request,
 ) -> (Result<()>, Option<f64>) {
@@ -169,13 +172,19 @@ fn throttle(
         return (Ok(()), None);
     }
     let filtered = throttle::is_filtered(&request.params);
-    let (sizes, account) = (&world.config.throttling, &world.config.account);
+    let sizes = &world.config.throttling;
     let taken = world.buckets.take(sizes, now, account, action, filtered);
     let left = world.buckets.left(sizes, now, account, action, filtered);
     (taken, left)
 }
 
-fn perform(world: &mut World, now: SimTime, action: &str, request: &Request) -> Result<Xml> {
+fn perform(
+    world: &mut World,
+    now: SimTime,
+    account: &str,
+    action: &str,
+    request: &Request,
+) -> Result<Xml> {
     match request.params.get("Version") {
         None => return Err(Ec2Error::missing("Version")),
         Some("2016-11-15") => {}
@@ -186,7 +195,7 @@ fn perform(world: &mut World, now: SimTime, action: &str, request: &Request) -> 
         }
     }
     let perform = actions::find(action).ok_or_else(|| Ec2Error::invalid_action(action))?;
-    perform(world, now, &Input::new(&request.params))
+    perform(world, now, &Input::new(&request.params, account))
 }
 
 /// The instance that asks: the one whose role's credentials signed, else the one that holds the address.

@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::security::Rule;
 use crate::time::SimTime;
+use crate::world::{AttachmentStatus, Eni, World};
 
 /// The VPCs and what is in them, as EC2's own data plane knows it: no view lags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,4 +87,54 @@ pub struct FabricGroup {
     pub ingress: Vec<Rule>,
     /// What may go out.
     pub egress: Vec<Rule>,
+}
+
+impl World {
+    /// What the network must look like now.
+    #[must_use]
+    pub fn fabric(&self) -> Fabric {
+        let vpcs = self.vpcs.values().map(|vpc| FabricVpc {
+            id: vpc.id.to_string(),
+            cidrs: vpc.cidrs.clone(),
+        });
+        let subnets = self.subnets.values().map(|subnet| FabricSubnet {
+            id: subnet.id.to_string(),
+            vpc: subnet.vpc.to_string(),
+            cidr: subnet.pool.cidr(),
+            az: subnet.az.clone(),
+        });
+        let groups = self.groups.values().map(|group| FabricGroup {
+            id: group.id.to_string(),
+            vpc_id: group.vpc.to_string(),
+            ingress: group.ingress.clone(),
+            egress: group.egress.clone(),
+        });
+        Fabric {
+            vpcs: vpcs.collect(),
+            subnets: subnets.collect(),
+            enis: self.enis().map(fabric_eni).collect(),
+            security_groups: groups.collect(),
+        }
+    }
+}
+
+fn fabric_eni(eni: &Eni) -> FabricEni {
+    let attachment = eni.attachment.as_ref();
+    FabricEni {
+        id: eni.id.to_string(),
+        mac: eni.mac,
+        subnet_id: eni.subnet.to_string(),
+        vpc_id: eni.vpc.to_string(),
+        instance_id: attachment.map(|attachment| attachment.instance.to_string()),
+        device_index: attachment.map_or(0, |attachment| attachment.device_index),
+        attached_at: attachment.map(|attachment| attachment.since),
+        // Packets flow until EC2 has detached it.
+        attached: attachment.is_some_and(|a| a.status != AttachmentStatus::Attaching),
+        primary_address: eni.primary,
+        addresses: eni.addresses().collect(),
+        prefixes: eni.prefixes.clone(),
+        groups: eni.groups.iter().map(ToString::to_string).collect(),
+        public_address: eni.public_address,
+        source_dest_check: eni.source_dest_check,
+    }
 }

@@ -24,6 +24,7 @@ pub mod security;
 pub mod server;
 pub mod sim;
 pub mod subnet;
+pub mod subnet6;
 pub mod throttle;
 pub mod time;
 pub mod tokens;

@@ -89,15 +89,17 @@ fn hex(digit: u8) -> Option<u8> {
 #[derive(Debug)]
 pub struct Input<'a> {
     params: &'a Params,
+    account: &'a str,
     read: RefCell<BTreeSet<&'a str>>,
 }
 
 impl<'a> Input<'a> {
-    /// Of these parameters.
+    /// Of these parameters, from a caller of this account.
     #[must_use]
-    pub fn new(params: &'a Params) -> Input<'a> {
+    pub fn new(params: &'a Params, account: &'a str) -> Input<'a> {
         Input {
             params,
+            account,
             read: RefCell::default(),
         }
     }
@@ -106,6 +108,12 @@ impl<'a> Input<'a> {
     #[must_use]
     pub fn params(&self) -> &'a Params {
         self.params
+    }
+
+    /// The account of the caller: nothing of another's is to be seen or changed.
+    #[must_use]
+    pub fn account(&self) -> &'a str {
+        self.account
     }
 
     /// To be called by each action when it has read all that it knows, before it does anything.
@@ -257,14 +265,17 @@ mod tests {
     fn lists_go_by_number_and_not_by_text() {
         let params =
             Params::from_pairs([("A.10", "x"), ("A.9", "w"), ("A.1", "v"), ("AB.1", "no")]);
-        assert_eq!(Input::new(&params).list("A"), ["v", "w", "x"]);
+        assert_eq!(
+            Input::new(&params, "111122223333").list("A"),
+            ["v", "w", "x"]
+        );
     }
 
     #[test]
     fn what_no_action_reads_is_refused() {
         let params =
             Params::from_pairs([("Action", "X"), ("Known", "1"), ("Ipv6AddressCount", "2")]);
-        let input = Input::new(&params);
+        let input = Input::new(&params, "111122223333");
         input.text("Known");
         assert_eq!(input.finish().unwrap_err().code, "UnknownParameter");
         input.text("Ipv6AddressCount");
@@ -274,7 +285,7 @@ mod tests {
     #[test]
     fn a_dry_run_ends_where_the_work_would_begin() {
         let params = Params::from_pairs([("DryRun", "true")]);
-        let error = Input::new(&params).finish().unwrap_err();
+        let error = Input::new(&params, "111122223333").finish().unwrap_err();
         assert_eq!(
             (error.code.as_str(), error.status),
             ("DryRunOperation", 412)

@@ -3,22 +3,21 @@
 //! The rules of EC2 are kept here and in [`crate::actions`]; nothing else changes a world. Time is told: states
 //! that EC2 reaches later (attaching to attached) are queued and applied by [`World::advance`].
 
-mod build;
 mod change;
+mod eni;
+mod instance;
 mod invariants;
+mod network;
 mod once;
-mod resources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use self::build::LaunchSpec;
-pub(crate) use self::once::ClientTokens;
-pub use self::resources::{
-    Attachment, AttachmentStatus, Eni, Group, ImdsOptions, Instance, InstanceState, Subnet, Tags,
-    Vpc,
-};
+pub use self::eni::{Ask, Attachment, AttachmentStatus, ConnectionTracking, Eni, EniKind, EniSpec};
+pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec};
+pub use self::network::{Group, Subnet, Vpc};
+pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
 use crate::faults::Faults;
 use crate::history::History;
 use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
@@ -26,6 +25,9 @@ use crate::log::CallLog;
 use crate::subnet::Order;
 use crate::throttle::{Buckets, Throttling};
 use crate::time::SimTime;
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
 
 /// How a world behaves, where EC2 leaves a choice or makes one wait.
 #[derive(Clone, Debug)]
@@ -139,7 +141,9 @@ pub struct World {
     pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
     pub(crate) groups: BTreeMap<GroupId, Group>,
-    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) instances: BTreeMap<InstanceId, History<Instance>>,
+    /// Whose each attachment is.
+    attachments: BTreeMap<AttachmentId, EniId>,
     pub(crate) enis: BTreeMap<EniId, History<Eni>>,
     /// ENIs that are deleted but that a reader who lags may still see, the first deleted first.
     graves: VecDeque<EniId>,
@@ -166,6 +170,7 @@ impl World {
             subnets: BTreeMap::new(),
             groups: BTreeMap::new(),
             instances: BTreeMap::new(),
+            attachments: BTreeMap::new(),
             enis: BTreeMap::new(),
             graves: VecDeque::new(),
             keys: BTreeMap::new(),
@@ -199,12 +204,32 @@ impl World {
     /// By id.
     #[must_use]
     pub fn instance(&self, id: &InstanceId) -> Option<&Instance> {
-        self.instances.get(id)
+        self.instances.get(id).and_then(History::current)
     }
 
     /// All of them, by id; with the terminated.
     pub fn instances(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.values()
+        self.instances.values().filter_map(History::current)
+    }
+
+    /// All of them, by id, as they were at `then`.
+    pub fn instances_at(&self, then: SimTime) -> impl Iterator<Item = &Instance> {
+        self.instances
+            .values()
+            .filter_map(move |history| history.at(then))
+    }
+
+    /// By id, as it was at `then`.
+    #[must_use]
+    pub fn instance_at(&self, id: &InstanceId, then: SimTime) -> Option<&Instance> {
+        self.instances.get(id).and_then(|history| history.at(then))
+    }
+
+    /// An attachment by its id, with the ENI.
+    #[must_use]
+    pub fn attachment(&self, id: &str) -> Option<(&Eni, &Attachment)> {
+        let eni = self.eni(self.attachments.get(id)?)?;
+        Some((eni, eni.attachment.as_ref()?))
     }
 
     /// By id, as written: no lag.
@@ -233,17 +258,15 @@ impl World {
 
     /// What was attached to an instance at `then`, in any state of attachment.
     pub fn enis_of_at(&self, instance: &InstanceId, then: SimTime) -> impl Iterator<Item = &Eni> {
-        self.enis_at(then).filter(move |eni| {
-            eni.attachment
-                .as_ref()
-                .is_some_and(|a| a.instance == *instance)
-        })
+        self.instance_at(instance, then)
+            .into_iter()
+            .flat_map(|instance| &instance.enis)
+            .filter_map(move |id| self.eni_at(id, then))
     }
 
     /// What is attached to an instance, in any state of attachment, as written.
     pub fn enis_of(&self, instance: &InstanceId) -> impl Iterator<Item = &Eni> {
-        self.instances
-            .get(instance)
+        self.instance(instance)
             .into_iter()
             .flat_map(|instance| &instance.enis)
             .filter_map(|id| self.eni(id))
@@ -262,13 +285,41 @@ impl World {
     /// The instance whose ENI holds an address, alone or in a prefix, in any VPC.
     #[must_use]
     pub fn instance_holding(&self, address: Ipv4Addr) -> Option<&InstanceId> {
-        self.enis()
-            .find(|eni| {
-                eni.addresses().any(|held| held == address)
-                    || eni.prefixes.iter().any(|prefix| prefix.contains(&address))
-            })
-            .and_then(|eni| eni.attachment.as_ref())
+        self.subnets
+            .values()
+            .filter(|subnet| subnet.pool.cidr().contains(&address))
+            .filter_map(|subnet| self.holder(&subnet.id, address)?.attachment.as_ref())
             .map(|attachment| &attachment.instance)
+            .next()
+    }
+
+    /// The account that a request belongs to, by the access key that signed it: the instance's, when it is that of
+    /// an instance's role; else the key itself, when it is the twelve digits of an account; else the world's own.
+    #[must_use]
+    pub fn account_of(&self, access_key: &str) -> String {
+        let instance = self.keys.get(access_key).and_then(|id| self.instance(id));
+        if let Some(vpc) = instance.and_then(|instance| self.vpc(&instance.vpc)) {
+            return vpc.account.clone();
+        }
+        let is_account =
+            access_key.len() == 12 && access_key.bytes().all(|byte| byte.is_ascii_digit());
+        if is_account {
+            access_key.to_owned()
+        } else {
+            self.config.account.clone()
+        }
+    }
+
+    /// The account that a VPC, and with that all that is in it, belongs to.
+    #[must_use]
+    pub fn owner(&self, vpc: &VpcId) -> &str {
+        self.vpc(vpc).map_or("", |vpc| vpc.account.as_str())
+    }
+
+    /// Whether a VPC, and with that all that is in it, belongs to an account.
+    #[must_use]
+    pub fn owns(&self, account: &str, vpc: &VpcId) -> bool {
+        self.owner(vpc) == account
     }
 
     /// The instance whose role's credentials have this access key.
@@ -305,8 +356,8 @@ impl World {
         }
     }
 
-    pub(crate) fn arn(&self, kind: &str, id: &str) -> String {
-        let (region, account) = (&self.config.region, &self.config.account);
+    pub(crate) fn arn(&self, account: &str, kind: &str, id: &str) -> String {
+        let region = &self.config.region;
         format!("arn:aws:ec2:{region}:{account}:{kind}/{id}")
     }
 

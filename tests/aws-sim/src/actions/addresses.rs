@@ -6,23 +6,21 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{ids, render};
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
-use crate::ids::{EniId, SubnetId};
+use crate::ids::EniId;
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::{Eni, World};
+use crate::world::{Ask, Eni, World};
 use crate::xml::Xml;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("AssignPrivateIpAddresses", assign),
+    ("UnassignPrivateIpAddresses", unassign),
+];
 
 /// IPv4 slots of an ENI that no instance has: what the largest types allow.
 pub(super) const MOST_SLOTS: usize = 50;
-
-/// What to add to an ENI.
-enum Ask {
-    Addresses(Vec<Ipv4Addr>),
-    AddressCount(usize),
-    Prefixes(Vec<Ipv4Net>),
-    PrefixCount(usize),
-}
 
 pub(super) fn assign(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let eni = ids::eni(world, input)?.clone();
@@ -30,25 +28,17 @@ pub(super) fn assign(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
     let may_move = input.flag("AllowReassignment")?.unwrap_or(false);
     input.finish()?;
 
-    let more = match &ask {
-        Ask::Addresses(addresses) => addresses.len(),
-        Ask::AddressCount(count) | Ask::PrefixCount(count) => *count,
-        Ask::Prefixes(prefixes) => prefixes.len(),
-    };
-    if eni.slots().saturating_add(more) > slots_of(world, &eni) {
+    if eni.slots().saturating_add(ask.slots()) > slots_of(world, &eni) {
         return Err(Ec2Error::address_limit());
     }
-    let prefixed = matches!(ask, Ask::Prefixes(_) | Ask::PrefixCount(_));
-    if prefixed && !takes_prefixes(world, &eni) {
+    if ask.is_prefixes() && !takes_prefixes(world, &eni) {
         return Err(Ec2Error::invalid(
             "Prefixes can only be assigned to network interfaces of instances built on Nitro.",
         ));
     }
     let (addresses, prefixes) = match ask {
         Ask::Addresses(asked) => (take_or_move(world, &eni, &asked, may_move)?, Vec::new()),
-        Ask::AddressCount(count) => (world.take_addresses(&eni.subnet, count)?, Vec::new()),
-        Ask::Prefixes(asked) => (Vec::new(), take_these_prefixes(world, &eni.subnet, &asked)?),
-        Ask::PrefixCount(count) => (Vec::new(), world.take_prefixes(&eni.subnet, count)?),
+        ask => world.take(&eni.subnet, ask)?,
     };
     world.change_eni(&eni.id, |eni| {
         eni.secondary.extend(&addresses);
@@ -134,7 +124,7 @@ fn takes_prefixes(world: &World, eni: &Eni) -> bool {
     instance.is_none_or(|instance| instance.kind.takes_prefixes())
 }
 
-fn read_ask(input: &Input<'_>) -> Result<Ask> {
+fn read_ask(input: &Input<'_>) -> Result<Ask<Ipv4Addr, Ipv4Net>> {
     let addresses = input.parsed_list::<Ipv4Addr>("PrivateIpAddress")?;
     let prefixes = input.parsed_list::<Ipv4Net>("Ipv4Prefix")?;
     let asks = [
@@ -162,44 +152,6 @@ fn read_ask(input: &Input<'_>) -> Result<Ask> {
     Ok(ask)
 }
 
-/// Takes these prefixes: all or none.
-pub(super) fn take_these_prefixes(
-    world: &mut World,
-    subnet: &SubnetId,
-    asked: &[Ipv4Net],
-) -> Result<Vec<Ipv4Net>> {
-    let mut taken = Vec::new();
-    for prefix in asked {
-        match world.take_prefix(subnet, *prefix) {
-            Ok(prefix) => taken.push(prefix),
-            Err(error) => {
-                world.give_back(subnet, &[], &taken);
-                return Err(error);
-            }
-        }
-    }
-    Ok(taken)
-}
-
-/// Takes these addresses: all or none.
-pub(super) fn take_these(
-    world: &mut World,
-    subnet: &SubnetId,
-    asked: &[Ipv4Addr],
-) -> Result<Vec<Ipv4Addr>> {
-    let mut taken = Vec::new();
-    for address in asked {
-        match world.take_address(subnet, *address) {
-            Ok(address) => taken.push(address),
-            Err(error) => {
-                world.give_back(subnet, &taken, &[]);
-                return Err(error);
-            }
-        }
-    }
-    Ok(taken)
-}
-
 /// Takes these addresses for `eni`, those that another ENI of the subnet has too if they may move.
 fn take_or_move(
     world: &mut World,
@@ -215,7 +167,7 @@ fn take_or_move(
     let assigned: Vec<Ipv4Addr> = asked
         .iter()
         .copied()
-        .filter(|address| holder(world, eni, *address).is_some())
+        .filter(|address| world.holder(&eni.subnet, *address).is_some())
         .collect();
     if !assigned.is_empty() && !may_move {
         let list: Vec<String> = assigned.iter().map(ToString::to_string).collect();
@@ -226,7 +178,7 @@ fn take_or_move(
     }
     let mut moves: Vec<(EniId, Ipv4Addr)> = Vec::new();
     for address in &assigned {
-        if let Some(from) = holder(world, eni, *address) {
+        if let Some(from) = world.holder(&eni.subnet, *address) {
             if from.id == eni.id || !from.secondary.contains(address) {
                 return Err(Ec2Error::invalid(format!(
                     "Address {address} is assigned to {} and cannot be moved",
@@ -241,23 +193,9 @@ fn take_or_move(
         .copied()
         .filter(|address| !assigned.contains(address))
         .collect();
-    take_these(world, &eni.subnet, &fresh)?;
+    world.take(&eni.subnet, Ask::Addresses(fresh))?;
     for (from, address) in moves {
         world.change_eni(&from, |from| from.secondary.retain(|held| *held != address))?;
     }
     Ok(asked.to_vec())
-}
-
-/// The ENI of the same subnet that has this address, alone or in a prefix.
-fn holder<'w>(world: &'w World, eni: &Eni, address: Ipv4Addr) -> Option<&'w Eni> {
-    world
-        .enis()
-        .filter(|other| other.subnet == eni.subnet)
-        .find(|other| {
-            other.addresses().any(|held| held == address)
-                || other
-                    .prefixes
-                    .iter()
-                    .any(|prefix| prefix.contains(&address))
-        })
 }

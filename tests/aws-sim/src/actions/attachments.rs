@@ -1,12 +1,18 @@
 //! AttachNetworkInterface and DetachNetworkInterface.
 
 use super::{ids, render};
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::ids::AttachmentId;
 use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::{Attachment, AttachmentStatus, Eni, Instance, InstanceState, Transition, World};
 use crate::xml::Xml;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("AttachNetworkInterface", attach),
+    ("DetachNetworkInterface", detach),
+];
 
 pub(super) fn attach(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let eni = ids::eni(world, input)?.clone();
@@ -31,9 +37,6 @@ pub(super) fn attach(world: &mut World, now: SimTime, input: &Input<'_>) -> Resu
         delete_on_termination: false,
     };
     world.change_eni(&eni.id, |eni| eni.attachment = Some(attachment))?;
-    if let Some(instance) = world.instances.get_mut(&instance.id) {
-        instance.enis.insert(eni.id.clone());
-    }
     let at = now.plus(world.config.latencies.attach);
     world.schedule(at, Transition::Attached(eni.id, id.clone()));
     world.advance(now);
@@ -112,7 +115,7 @@ fn check_attach(
 }
 
 pub(super) fn detach(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
-    let (eni, attachment) = ids::attachment(world, input.required("AttachmentId")?)?;
+    let (eni, attachment) = ids::attachment(world, input, input.required("AttachmentId")?)?;
     let (eni, attachment) = (eni.id.clone(), attachment.clone());
     input.flag("Force")?;
     input.finish()?;

@@ -3,12 +3,15 @@
 use crate::error::{Ec2Error, Result};
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
 use crate::params::Input;
-use crate::world::{Attachment, Eni, Instance, World};
+use crate::world::{Attachment, Eni, Group, Instance, Subnet, Vpc, World};
 
 /// `NetworkInterfaceId`, of one that is there.
 pub(super) fn eni<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Eni> {
     let id = eni_id(input.required("NetworkInterfaceId")?)?;
-    world.eni(&id).ok_or_else(|| Ec2Error::no_such_eni(&id))
+    world
+        .eni(&id)
+        .filter(|eni| world.owns(input.account(), &eni.vpc))
+        .ok_or_else(|| Ec2Error::no_such_eni(&id))
 }
 
 /// `InstanceId`, of one that is there.
@@ -16,11 +19,16 @@ pub(super) fn instance<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w In
     let id = instance_id(input.required("InstanceId")?)?;
     world
         .instance(&id)
+        .filter(|instance| world.owns(input.account(), &instance.vpc))
         .ok_or_else(|| Ec2Error::no_such_instance(&id))
 }
 
 /// An attachment by its id, with the ENI.
-pub(super) fn attachment<'w>(world: &'w World, id: &str) -> Result<(&'w Eni, &'w Attachment)> {
+pub(super) fn attachment<'w>(
+    world: &'w World,
+    input: &Input<'_>,
+    id: &str,
+) -> Result<(&'w Eni, &'w Attachment)> {
     if !AttachmentId::is_well_formed(id) {
         return Err(malformed(
             "InvalidAttachmentID.Malformed",
@@ -29,10 +37,45 @@ pub(super) fn attachment<'w>(world: &'w World, id: &str) -> Result<(&'w Eni, &'w
         ));
     }
     world
-        .enis()
-        .filter_map(|eni| Some((eni, eni.attachment.as_ref()?)))
-        .find(|(_, attachment)| attachment.id.as_str() == id)
+        .attachment(id)
+        .filter(|(eni, _)| world.owns(input.account(), &eni.vpc))
         .ok_or_else(|| Ec2Error::no_such_attachment(id))
+}
+
+/// `SubnetId`, of one that is there.
+pub(super) fn subnet<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Subnet> {
+    let id = subnet_id(input.required("SubnetId")?)?;
+    owned_subnet(world, input, &id)
+}
+
+/// The subnet, if it is the caller's.
+pub(super) fn owned_subnet<'w>(
+    world: &'w World,
+    input: &Input<'_>,
+    id: &SubnetId,
+) -> Result<&'w Subnet> {
+    world
+        .subnet(id)
+        .filter(|subnet| world.owns(input.account(), &subnet.vpc))
+        .ok_or_else(|| Ec2Error::no_such_subnet(id))
+}
+
+/// `VpcId`, of one that is there.
+pub(super) fn vpc<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Vpc> {
+    let id = vpc_id(input.required("VpcId")?)?;
+    world
+        .vpc(&id)
+        .filter(|vpc| vpc.account == input.account())
+        .ok_or_else(|| Ec2Error::no_such_vpc(&id))
+}
+
+/// `GroupId`, of one that is there.
+pub(super) fn group<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Group> {
+    let id = group_id(input.required("GroupId")?)?;
+    world
+        .group(&id)
+        .filter(|group| world.owns(input.account(), &group.vpc))
+        .ok_or_else(|| Ec2Error::no_such_group(&id))
 }
 
 pub(super) fn eni_id(text: &str) -> Result<EniId> {

@@ -1,5 +1,6 @@
 //! DescribeInstanceTypes
 
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::filters::{Field, Filters};
 use crate::instance_types::{self, InstanceType};
@@ -8,6 +9,8 @@ use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::World;
 use crate::xml::Xml;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[("DescribeInstanceTypes", describe)];
 
 pub(super) fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let asked = input.list("InstanceType");

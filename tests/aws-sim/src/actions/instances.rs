@@ -1,7 +1,8 @@
 //! DescribeInstances
 
-use super::ids;
 use super::render::{self, Within};
+use super::{IMAGE, ids};
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::filters::{Field, Filters, tag_field};
 use crate::page::Page;
@@ -10,8 +11,7 @@ use crate::time::{SimTime, iso8601_millis};
 use crate::world::{Eni, Instance, World};
 use crate::xml::Xml;
 
-/// The image that every simulated instance runs.
-pub(crate) const IMAGE: &str = "ami-0123456789abcdef0";
+pub(super) const ACTIONS: &[(&str, Action)] = &[("DescribeInstances", describe)];
 
 pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let world = &*world;
@@ -25,12 +25,17 @@ pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Re
     input.flag("IncludeManagedResources")?;
     input.finish()?;
 
+    let then = now.minus(world.config.describe_lag);
     let seen: Vec<&Instance> = if asked.is_empty() {
-        world.instances().collect()
+        world
+            .instances_at(then)
+            .filter(|instance| world.owns(input.account(), &instance.vpc))
+            .collect()
     } else {
         let find = |id| {
             world
-                .instance(id)
+                .instance_at(id, then)
+                .filter(|instance| world.owns(input.account(), &instance.vpc))
                 .ok_or_else(|| Ec2Error::no_such_instance(id))
         };
         asked.iter().map(find).collect::<Result<_>>()?
@@ -41,11 +46,10 @@ pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Re
         .collect();
     let (shown, next) = page.cut(matching, |instance: &&Instance| instance.id.as_str());
 
-    let then = now.minus(world.config.describe_lag);
     let mut xml = Xml::new();
     xml.set("reservationSet", shown, |xml, instance| {
         xml.text("reservationId", instance.id.as_str().replace("i-", "r-"))
-            .text("ownerId", &world.config.account);
+            .text("ownerId", world.owner(&instance.vpc));
         xml.set("groupSet", std::iter::empty::<()>(), |_, ()| {});
         xml.set("instancesSet", [instance], |xml, instance| {
             render_instance(xml, world, instance, then);
@@ -104,7 +108,7 @@ fn render_instance(xml: &mut Xml, world: &World, instance: &Instance, then: SimT
     }
     if let Some(role) = &instance.role {
         xml.node("iamInstanceProfile", |xml| {
-            let account = &world.config.account;
+            let account = world.owner(&instance.vpc);
             xml.text(
                 "arn",
                 format!("arn:aws:iam::{account}:instance-profile/{role}"),
@@ -167,7 +171,7 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Instance>> {
         "availability-zone" => Box::new(|instance| vec![instance.az.clone()]),
         "subnet-id" => Box::new(|instance| vec![instance.subnet.to_string()]),
         "image-id" => Box::new(|_| vec![IMAGE.to_owned()]),
-        "owner-id" => Box::new(|_| vec![world.config.account.clone()]),
+        "owner-id" => Box::new(|i| vec![world.owner(&i.vpc).to_owned()]),
         "architecture" => Box::new(|instance| vec![instance.kind.architecture.clone()]),
         "vpc-id" => of_primary(world, |_, eni| Some(eni.vpc.to_string())),
         "private-ip-address" => of_primary(world, |_, eni| Some(eni.primary.to_string())),

@@ -3,14 +3,22 @@
 mod create;
 mod describe;
 
-pub(super) use self::create::create;
-pub(super) use self::describe::describe;
+use self::create::create;
+use self::describe::describe;
 use super::{ids, render};
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::{AttachmentStatus, World};
 use crate::xml::Xml;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("CreateNetworkInterface", create),
+    ("DeleteNetworkInterface", delete),
+    ("DescribeNetworkInterfaces", describe),
+    ("ModifyNetworkInterfaceAttribute", modify),
+];
 
 pub(super) fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let eni = ids::eni(world, input)?;
@@ -55,7 +63,7 @@ pub(super) fn modify(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
     }
     if on_attachment {
         let asked = attachment.ok_or_else(|| Ec2Error::missing("Attachment.AttachmentId"))?;
-        let (_, found) = ids::attachment(world, asked)?;
+        let (_, found) = ids::attachment(world, input, asked)?;
         if eni.attachment.as_ref().is_none_or(|own| own.id != found.id) {
             return Err(Ec2Error::no_such_attachment(asked));
         }

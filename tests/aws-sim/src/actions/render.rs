@@ -22,20 +22,23 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
             .text("availabilityZoneId", world.az_id(&eni.az));
     }
     xml.text("description", &eni.description)
-        .text("ownerId", &world.config.account)
+        .text("ownerId", world.owner(&eni.vpc))
         .text("status", eni.status())
         .text("macAddress", eni.mac_text())
         .text("privateIpAddress", eni.primary)
         .text("privateDnsName", Eni::dns_name(eni.primary, region))
         .text("sourceDestCheck", eni.source_dest_check)
-        .text("interfaceType", "interface");
+        .text("interfaceType", eni.kind.as_str());
     if within == Within::Itself {
         xml.text("requesterManaged", false)
             .text("denyAllIgwTraffic", false);
     }
     groups(xml, world, eni);
     if let Some(attached) = &eni.attachment {
-        xml.node("attachment", |xml| attachment(xml, world, attached, within));
+        let owner = world.owner(&eni.vpc);
+        xml.node("attachment", |xml| {
+            attachment(xml, world, owner, attached, within);
+        });
     }
     association(xml, world, eni, true);
     xml.set("privateIpAddressesSet", eni.addresses(), |xml, address| {
@@ -56,11 +59,11 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
     }
 }
 
-fn attachment(xml: &mut Xml, world: &World, attachment: &Attachment, within: Within) {
+fn attachment(xml: &mut Xml, world: &World, owner: &str, attachment: &Attachment, within: Within) {
     xml.text("attachmentId", &attachment.id);
     if within == Within::Itself {
         xml.text("instanceId", &attachment.instance)
-            .text("instanceOwnerId", &world.config.account);
+            .text("instanceOwnerId", owner);
     }
     xml.text("deviceIndex", attachment.device_index)
         .text("networkCardIndex", attachment.card)
@@ -97,7 +100,7 @@ pub(super) fn tags(xml: &mut Xml, tags: &Tags) {
     });
 }
 
-pub(super) fn rule(xml: &mut Xml, world: &World, rule: &Rule) {
+pub(super) fn rule(xml: &mut Xml, account: &str, rule: &Rule) {
     xml.text("ipProtocol", rule.protocol.as_str());
     match (&rule.ports, rule.protocol) {
         (Some(ports), _) => {
@@ -117,8 +120,7 @@ pub(super) fn rule(xml: &mut Xml, world: &World, rule: &Rule) {
         Peer::Group(group) => (None, Some(group)),
     };
     xml.set("groups", group, |xml, group| {
-        xml.text("userId", &world.config.account)
-            .text("groupId", group);
+        xml.text("userId", account).text("groupId", group);
     });
     xml.set("ipRanges", cidr, |xml, cidr| {
         xml.text("cidrIp", cidr);

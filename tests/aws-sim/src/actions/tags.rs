@@ -1,12 +1,15 @@
 //! Tags: CreateTags, DeleteTags, and those that come with a resource.
 
 use super::render;
+use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::ids::{EniId, GroupId, InstanceId, SubnetId, VpcId};
 use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::{Tags, World};
 use crate::xml::Xml;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[("CreateTags", create), ("DeleteTags", delete)];
 
 const MOST_TAGS: usize = 50;
 
@@ -19,7 +22,7 @@ pub(super) fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
         return Err(Ec2Error::missing("Tag"));
     }
     for id in &ids {
-        let known = of(world, id)?;
+        let known = of(world, input.account(), id)?;
         if known.len() + tags.keys().filter(|key| !known.contains_key(*key)).count() > MOST_TAGS {
             return Err(too_many());
         }
@@ -107,44 +110,42 @@ fn resources<'a>(world: &World, input: &Input<'a>) -> Result<Vec<&'a str>> {
     if ids.is_empty() {
         return Err(Ec2Error::missing("ResourceId"));
     }
-    ids.iter().try_for_each(|id| of(world, id).map(drop))?;
+    ids.iter()
+        .try_for_each(|id| of(world, input.account(), id).map(drop))?;
     Ok(ids)
 }
 
-fn of<'w>(world: &'w World, id: &str) -> Result<&'w Tags> {
+fn of<'w>(world: &'w World, account: &str, id: &str) -> Result<&'w Tags> {
+    let own = |vpc: &VpcId| world.owns(account, vpc);
     if EniId::is_well_formed(id) {
-        let eni = world
-            .eni(&id.into())
-            .ok_or_else(|| Ec2Error::no_such_eni(id))?;
-        return Ok(&eni.tags);
+        let found = world.eni(&id.into()).filter(|eni| own(&eni.vpc));
+        return found
+            .map(|eni| &eni.tags)
+            .ok_or_else(|| Ec2Error::no_such_eni(id));
     }
     if InstanceId::is_well_formed(id) {
-        let found = world
-            .instances
-            .get(id)
-            .ok_or_else(|| Ec2Error::no_such_instance(id))?;
-        return Ok(&found.tags);
+        let found = world.instance(&id.into()).filter(|found| own(&found.vpc));
+        return found
+            .map(|instance| &instance.tags)
+            .ok_or_else(|| Ec2Error::no_such_instance(id));
     }
     if SubnetId::is_well_formed(id) {
-        let found = world
-            .subnets
-            .get(id)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        return Ok(&found.tags);
+        let found = world.subnets.get(id).filter(|found| own(&found.vpc));
+        return found
+            .map(|subnet| &subnet.tags)
+            .ok_or_else(|| Ec2Error::no_such_subnet(id));
     }
     if VpcId::is_well_formed(id) {
-        let found = world
-            .vpcs
-            .get(id)
-            .ok_or_else(|| Ec2Error::no_such_vpc(id))?;
-        return Ok(&found.tags);
+        let found = world.vpcs.get(id).filter(|found| own(&found.id));
+        return found
+            .map(|vpc| &vpc.tags)
+            .ok_or_else(|| Ec2Error::no_such_vpc(id));
     }
     if GroupId::is_well_formed(id) {
-        let found = world
-            .groups
-            .get(id)
-            .ok_or_else(|| Ec2Error::no_such_group(id))?;
-        return Ok(&found.tags);
+        let found = world.groups.get(id).filter(|found| own(&found.vpc));
+        return found
+            .map(|group| &group.tags)
+            .ok_or_else(|| Ec2Error::no_such_group(id));
     }
     Err(Ec2Error::client(
         "InvalidID",
@@ -156,11 +157,10 @@ fn change(world: &mut World, id: &str, f: impl FnOnce(&mut Tags)) -> Result<()> 
     if EniId::is_well_formed(id) {
         return world.change_eni(&id.into(), |eni| f(&mut eni.tags));
     }
+    if InstanceId::is_well_formed(id) {
+        return world.change_instance(&id.into(), |instance| f(&mut instance.tags));
+    }
     let others = [
-        world
-            .instances
-            .get_mut(id)
-            .map(|instance| &mut instance.tags),
         world.subnets.get_mut(id).map(|subnet| &mut subnet.tags),
         world.vpcs.get_mut(id).map(|vpc| &mut vpc.tags),
         world.groups.get_mut(id).map(|group| &mut group.tags),

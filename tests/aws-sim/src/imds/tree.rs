@@ -175,7 +175,7 @@ fn interface(world: &World, eni: &Eni) -> Node {
             "network-card",
             attachment.and_then(|attachment| text(attachment.card)),
         ),
-        ("owner-id", text(&world.config.account)),
+        ("owner-id", text(world.owner(&eni.vpc))),
         (
             "public-hostname",
             public.and_then(|address| text(world.public_dns_name(address))),
@@ -207,7 +207,7 @@ fn iam(world: &World, now: SimTime, instance: &Instance) -> Option<Node> {
     /// EC2's credentials last six hours, and are renewed before they end.
     const LIFE: Duration = Duration::from_secs(6 * 3600);
     let role = instance.role.as_ref()?;
-    let account = &world.config.account;
+    let account = world.owner(&instance.vpc);
     let updated = iso8601(world.unix_millis(now));
     let key = &instance.access_key;
     // Signatures are not verified: what is secret here only has to look so.
@@ -238,7 +238,7 @@ fn iam(world: &World, now: SimTime, instance: &Instance) -> Option<Node> {
 
 fn identity(world: &World, instance: &Instance, primary: &Eni) -> Node {
     Node::Json(json!({
-        "accountId": world.config.account,
+        "accountId": world.owner(&instance.vpc),
         "architecture": instance.kind.architecture,
         "availabilityZone": instance.az,
         "billingProducts": null,

@@ -3,14 +3,57 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::{Ec2Error, Result};
-use crate::ids::EniId;
+use crate::ids::{EniId, InstanceId};
+use crate::params::Input;
 
-/// What calls with a client token have made.
+/// A client token, as the caller's account wrote it for one action.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Token {
+    pub(crate) account: String,
+    pub(crate) action: &'static str,
+    pub(crate) token: String,
+}
+
+impl Token {
+    /// `ClientToken`, when there is one.
+    pub(crate) fn read(input: &Input<'_>, action: &'static str) -> Result<Option<Token>> {
+        let Some(token) = input.text("ClientToken") else {
+            return Ok(None);
+        };
+        if !token.is_ascii() || token.len() > 64 {
+            let why = "At most 64 ASCII characters.";
+            return Err(Ec2Error::value(token, "clientToken", why));
+        }
+        Ok(Some(Token {
+            account: input.account().to_owned(),
+            action,
+            token: token.to_owned(),
+        }))
+    }
+}
+
+/// Everything that was asked for: what a repeated client token must repeat.
+pub(crate) fn fingerprint(input: &Input<'_>) -> String {
+    let asked = input.params().all().iter();
+    let asked = asked.filter(|(name, _)| *name != "ClientToken" && !name.starts_with("X-Amz-"));
+    asked
+        .flat_map(|(name, value)| [name.as_str(), "\0", value.as_str(), "\0"])
+        .collect()
+}
+
+/// What a call made.
+#[derive(Clone, Debug)]
+pub(crate) enum Made {
+    Eni(EniId),
+    Instances(Vec<InstanceId>),
+}
+
+/// What calls with a client token have made. Tokens are those of an account and an action.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientTokens {
-    known: BTreeMap<String, (String, EniId)>,
+    known: BTreeMap<Token, (String, Made)>,
     /// The oldest first, to be forgotten first.
-    order: VecDeque<String>,
+    order: VecDeque<Token>,
 }
 
 impl ClientTokens {
@@ -21,7 +64,7 @@ impl ClientTokens {
     ///
     /// # Errors
     /// `IdempotentParameterMismatch` when it was made with other parameters.
-    pub(crate) fn recall(&self, token: &str, fingerprint: &str) -> Result<Option<EniId>> {
+    pub(crate) fn recall(&self, token: &Token, fingerprint: &str) -> Result<Option<Made>> {
         match self.known.get(token) {
             Some((known, made)) if known == fingerprint => Ok(Some(made.clone())),
             Some(_) => Err(Ec2Error::client(
@@ -32,13 +75,13 @@ impl ClientTokens {
         }
     }
 
-    pub(crate) fn remember(&mut self, token: &str, fingerprint: String, made: EniId) {
+    pub(crate) fn remember(&mut self, token: &Token, fingerprint: String, made: Made) {
         if self
             .known
-            .insert(token.to_owned(), (fingerprint, made))
+            .insert(token.clone(), (fingerprint, made))
             .is_none()
         {
-            self.order.push_back(token.to_owned());
+            self.order.push_back(token.clone());
         }
         while self.order.len() > Self::MOST {
             if let Some(oldest) = self.order.pop_front() {

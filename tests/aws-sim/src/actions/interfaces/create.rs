@@ -5,53 +5,38 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::actions::addresses::{MOST_SLOTS, take_these, take_these_prefixes};
+use crate::actions::addresses::MOST_SLOTS;
 use crate::actions::render::{self, Within};
 use crate::actions::{ids, tags};
 use crate::error::{Ec2Error, Result};
-use crate::ids::{EniId, SubnetId};
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::{Eni, World};
+use crate::world::{Ask, Eni, EniKind, EniSpec, Made, Token, World, fingerprint};
 use crate::xml::Xml;
-
-/// What the new ENI shall hold besides its primary address.
-enum More {
-    Addresses(Vec<Ipv4Addr>),
-    AddressCount(usize),
-    Prefixes(Vec<Ipv4Net>),
-    PrefixCount(usize),
-}
 
 pub(in crate::actions) fn create(
     world: &mut World,
     now: SimTime,
     input: &Input<'_>,
 ) -> Result<Xml> {
-    let subnet = ids::subnet_id(input.required("SubnetId")?)?;
-    let place = world
-        .subnet(&subnet)
-        .ok_or_else(|| Ec2Error::no_such_subnet(&subnet))?;
+    let subnet = ids::subnet(world, input)?;
     let groups = input.list("SecurityGroupId");
     let groups = groups
         .into_iter()
         .map(ids::group_id)
         .collect::<Result<Vec<_>>>()?;
-    let groups = world.groups_for(&place.vpc, groups)?;
-    let (primary, more) = read_addresses(input)?;
+    let groups = world.groups_for(&subnet.vpc, groups)?;
+    let (primary, ipv4) = read_addresses(input)?;
     let description = input.text("Description").unwrap_or_default();
     let tags = tags::specified(input, "network-interface")?;
-    let client_token = input.text("ClientToken");
-    match input.text("InterfaceType") {
-        None | Some("interface") => {}
-        Some(other) => {
-            return Err(Ec2Error::value(
-                other,
-                "interfaceType",
-                "aws-sim knows only `interface`.",
-            ));
-        }
-    }
+    let token = Token::read(input, "CreateNetworkInterface")?;
+    let kind = match input.text("InterfaceType") {
+        None => EniKind::Interface,
+        Some(name) => EniKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+            .ok_or_else(|| Ec2Error::value(name, "interfaceType", ""))?,
+    };
     input.finish()?;
 
     if description.chars().count() > 255 {
@@ -62,39 +47,27 @@ pub(in crate::actions) fn create(
         ));
     }
     let fingerprint = fingerprint(input);
-    if let Some(token) = client_token {
-        if !token.is_ascii() || token.len() > 64 {
-            return Err(Ec2Error::value(
-                token,
-                "clientToken",
-                "At most 64 ASCII characters.",
-            ));
-        }
-        if let Some(made) = world.client_tokens.recall(token, &fingerprint)? {
-            let eni = world
-                .eni(&made)
-                .ok_or_else(|| Ec2Error::no_such_eni(&made))?;
-            return Ok(response(world, eni, client_token));
-        }
+    let client_token = token.as_ref().map(|token| token.token.as_str());
+    if let Some(token) = &token
+        && let Some(Made::Eni(made)) = world.client_tokens.recall(token, &fingerprint)?
+    {
+        let eni = world
+            .eni(&made)
+            .ok_or_else(|| Ec2Error::no_such_eni(&made))?;
+        return Ok(response(world, eni, client_token));
     }
-    let eni = world.new_eni(&subnet, groups, primary)?;
-    let (secondary, prefixes) = match take_more(world, &subnet, more) {
-        Ok(taken) => taken,
-        Err(error) => {
-            world.give_back(&subnet, &[eni.primary], &[]);
-            return Err(error);
-        }
-    };
-    let eni = Eni {
+    let eni = world.new_eni(EniSpec {
+        groups,
+        primary,
+        ipv4,
+        kind,
         description: description.to_owned(),
         tags,
-        secondary,
-        prefixes,
-        ..eni
-    };
-    let id: EniId = eni.id.clone();
-    if let Some(token) = client_token {
-        world.client_tokens.remember(token, fingerprint, id.clone());
+        ..EniSpec::new(&subnet.id.clone())
+    })?;
+    if let Some(token) = &token {
+        let made = Made::Eni(eni.id.clone());
+        world.client_tokens.remember(token, fingerprint, made);
     }
     // Shown as `pending`, also when it is available at once.
     let answer = response(world, &eni, client_token);
@@ -112,7 +85,7 @@ fn response(world: &World, eni: &Eni, client_token: Option<&str>) -> Xml {
     xml
 }
 
-fn read_addresses(input: &Input<'_>) -> Result<(Option<Ipv4Addr>, More)> {
+fn read_addresses(input: &Input<'_>) -> Result<(Option<Ipv4Addr>, Ask<Ipv4Addr, Ipv4Net>)> {
     let mut primaries: Vec<Ipv4Addr> = input.parsed("PrivateIpAddress")?.into_iter().collect();
     let mut secondary = Vec::new();
     for element in input.elements("PrivateIpAddresses") {
@@ -152,50 +125,23 @@ fn read_addresses(input: &Input<'_>) -> Result<(Option<Ipv4Addr>, More)> {
         ));
     }
     let asks = [
-        (!secondary.is_empty()).then_some(More::Addresses(secondary)),
+        (!secondary.is_empty()).then_some(Ask::Addresses(secondary)),
         input
             .count("SecondaryPrivateIpAddressCount")?
-            .map(More::AddressCount),
-        (!prefixes.is_empty()).then_some(More::Prefixes(prefixes)),
-        input.count("Ipv4PrefixCount")?.map(More::PrefixCount),
+            .map(Ask::AddressCount),
+        (!prefixes.is_empty()).then_some(Ask::Prefixes(prefixes)),
+        input.count("Ipv4PrefixCount")?.map(Ask::PrefixCount),
     ];
     let mut asks = asks.into_iter().flatten();
-    let more = asks.next().unwrap_or(More::Addresses(Vec::new()));
+    let more = asks.next().unwrap_or_default();
     if asks.next().is_some() {
         return Err(Ec2Error::combination(
             "Only one of PrivateIpAddresses, SecondaryPrivateIpAddressCount, Ipv4Prefix and \
              Ipv4PrefixCount can be specified.",
         ));
     }
-    let slots = match &more {
-        More::Addresses(addresses) => addresses.len(),
-        More::AddressCount(count) | More::PrefixCount(count) => *count,
-        More::Prefixes(prefixes) => prefixes.len(),
-    };
-    if slots >= MOST_SLOTS {
+    if more.slots() >= MOST_SLOTS {
         return Err(Ec2Error::address_limit());
     }
     Ok((primaries.first().copied(), more))
-}
-
-fn take_more(
-    world: &mut World,
-    subnet: &SubnetId,
-    more: More,
-) -> Result<(Vec<Ipv4Addr>, Vec<Ipv4Net>)> {
-    Ok(match more {
-        More::Addresses(addresses) => (take_these(world, subnet, &addresses)?, Vec::new()),
-        More::AddressCount(count) => (world.take_addresses(subnet, count)?, Vec::new()),
-        More::Prefixes(prefixes) => (Vec::new(), take_these_prefixes(world, subnet, &prefixes)?),
-        More::PrefixCount(count) => (Vec::new(), world.take_prefixes(subnet, count)?),
-    })
-}
-
-/// Everything that was asked for: what a repeated client token must repeat.
-fn fingerprint(input: &Input<'_>) -> String {
-    let asked = input.params().all().iter();
-    let asked = asked.filter(|(name, _)| *name != "ClientToken" && !name.starts_with("X-Amz-"));
-    asked
-        .flat_map(|(name, value)| [name.as_str(), "\0", value.as_str(), "\0"])
-        .collect()
 }

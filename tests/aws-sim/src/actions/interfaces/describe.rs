@@ -28,11 +28,15 @@ pub(in crate::actions) fn describe(
 
     let then = now.minus(world.config.describe_lag);
     let seen: Vec<&Eni> = if asked.is_empty() {
-        world.enis_at(then).collect()
+        world
+            .enis_at(then)
+            .filter(|eni| world.owns(input.account(), &eni.vpc))
+            .collect()
     } else {
         let find = |id| {
             world
                 .eni_at(id, then)
+                .filter(|eni| world.owns(input.account(), &eni.vpc))
                 .ok_or_else(|| Ec2Error::no_such_eni(id))
         };
         asked.iter().map(find).collect::<Result<_>>()?
@@ -68,10 +72,10 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Eni>> {
         "description" => one(|eni| eni.description.clone()),
         "status" => one(|eni| eni.status().to_owned()),
         "mac-address" => one(Eni::mac_text),
-        "interface-type" => one(|_| "interface".to_owned()),
+        "interface-type" => one(|eni| eni.kind.as_str().to_owned()),
         "requester-managed" => one(|_| "false".to_owned()),
         "source-dest-check" => one(|eni| eni.source_dest_check.to_string()),
-        "owner-id" => Box::new(|_| vec![world.config.account.clone()]),
+        "owner-id" => Box::new(|eni| vec![world.owner(&eni.vpc).to_owned()]),
         "private-ip-address" => one(|eni| eni.primary.to_string()),
         "private-dns-name" => {
             Box::new(|eni| vec![Eni::dns_name(eni.primary, &world.config.region)])

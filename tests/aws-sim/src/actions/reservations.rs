@@ -1,0 +1,5 @@
+//! Subnet CIDR reservations.
+
+use crate::actions::Action;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[];

@@ -1,0 +1,5 @@
+//! Regions and availability zones.
+
+use crate::actions::Action;
+
+pub(super) const ACTIONS: &[(&str, Action)] = &[];
