@@ -112,15 +112,16 @@ impl World {
         Fabric {
             vpcs: vpcs.collect(),
             subnets: subnets.collect(),
-            enis: self.enis().map(fabric_eni).collect(),
+            enis: self.enis().filter_map(fabric_eni).collect(),
             security_groups: groups.collect(),
         }
     }
 }
 
-fn fabric_eni(eni: &Eni) -> FabricEni {
+/// `None` for an EFA without a network device: no packet of IP reaches it.
+fn fabric_eni(eni: &Eni) -> Option<FabricEni> {
     let attachment = eni.attachment.as_ref();
-    FabricEni {
+    Some(FabricEni {
         id: eni.id.to_string(),
         mac: eni.mac,
         subnet_id: eni.subnet.to_string(),
@@ -130,11 +131,11 @@ fn fabric_eni(eni: &Eni) -> FabricEni {
         attached_at: attachment.map(|attachment| attachment.since),
         // Packets flow until EC2 has detached it.
         attached: attachment.is_some_and(|a| a.status != AttachmentStatus::Attaching),
-        primary_address: eni.primary,
+        primary_address: eni.primary?,
         addresses: eni.addresses().collect(),
         prefixes: eni.prefixes.clone(),
         groups: eni.groups.iter().map(ToString::to_string).collect(),
         public_address: eni.public_address,
         source_dest_check: eni.source_dest_check,
-    }
+    })
 }

@@ -71,12 +71,9 @@ pub(super) fn unassign(world: &mut World, _now: SimTime, input: &Input<'_>) -> R
     if addresses.is_empty() && prefixes.is_empty() {
         return Err(Ec2Error::missing("PrivateIpAddress"));
     }
-    if addresses.contains(&eni.primary) {
-        let message = format!(
-            "The primary private IP address {} cannot be unassigned",
-            eni.primary
-        );
-        return Err(Ec2Error::invalid(message));
+    if let Some(primary) = eni.primary.filter(|primary| addresses.contains(primary)) {
+        let why = "The primary IP address of an interface cannot be unassigned.";
+        return Err(Ec2Error::value(primary, "privateIpAddress", why));
     }
     let strangers = addresses
         .iter()

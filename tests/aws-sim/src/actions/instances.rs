@@ -91,10 +91,10 @@ fn render_instance(xml: &mut Xml, world: &World, instance: &Instance, then: SimT
     if let Some(primary) = primary {
         xml.text("subnetId", &primary.subnet)
             .text("vpcId", &primary.vpc)
-            .text("privateIpAddress", primary.primary)
-            .text(
+            .maybe("privateIpAddress", primary.primary)
+            .maybe(
                 "privateDnsName",
-                Eni::dns_name(primary.primary, &world.config.region),
+                primary.private_dns_name(&world.config.region),
             )
             .maybe("ipAddress", primary.public_address)
             .maybe(
@@ -174,9 +174,9 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Instance>> {
         "owner-id" => Box::new(|i| vec![world.owner(&i.vpc).to_owned()]),
         "architecture" => Box::new(|instance| vec![instance.kind.architecture.clone()]),
         "vpc-id" => of_primary(world, |_, eni| Some(eni.vpc.to_string())),
-        "private-ip-address" => of_primary(world, |_, eni| Some(eni.primary.to_string())),
+        "private-ip-address" => of_primary(world, |_, eni| Some(eni.primary?.to_string())),
         "private-dns-name" => of_primary(world, |world, eni| {
-            Some(Eni::dns_name(eni.primary, &world.config.region))
+            eni.private_dns_name(&world.config.region)
         }),
         "ip-address" => of_primary(world, |_, eni| Some(eni.public_address?.to_string())),
         _ => return None,

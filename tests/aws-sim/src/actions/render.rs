@@ -25,8 +25,8 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
         .text("ownerId", world.owner(&eni.vpc))
         .text("status", eni.status())
         .text("macAddress", eni.mac_text())
-        .text("privateIpAddress", eni.primary)
-        .text("privateDnsName", Eni::dns_name(eni.primary, region))
+        .maybe("privateIpAddress", eni.primary)
+        .maybe("privateDnsName", eni.private_dns_name(region))
         .text("sourceDestCheck", eni.source_dest_check)
         .text("interfaceType", eni.kind.as_str());
     if within == Within::Itself {
@@ -42,7 +42,7 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
     }
     association(xml, world, eni, true);
     xml.set("privateIpAddressesSet", eni.addresses(), |xml, address| {
-        let primary = address == eni.primary;
+        let primary = Some(address) == eni.primary;
         xml.text("privateIpAddress", address)
             .text("privateDnsName", Eni::dns_name(address, region))
             .text("primary", primary);

@@ -88,16 +88,16 @@ pub(super) fn of(world: &World, now: SimTime, id: &InstanceId) -> Option<Node> {
     let public = primary.public_address;
     let meta_data = directory([
         ("ami-id", text(IMAGE)),
-        ("hostname", text(Eni::dns_name(primary.primary, region))),
+        ("hostname", primary.private_dns_name(region).and_then(text)),
         ("iam", iam(world, now, instance)),
         ("instance-id", text(&instance.id)),
         ("instance-life-cycle", text("on-demand")),
         ("instance-type", text(&instance.kind.name)),
         (
             "local-hostname",
-            text(Eni::dns_name(primary.primary, region)),
+            primary.private_dns_name(region).and_then(text),
         ),
-        ("local-ipv4", text(primary.primary)),
+        ("local-ipv4", primary.primary.and_then(text)),
         ("mac", text(primary.mac_text())),
         (
             "network",
@@ -153,8 +153,8 @@ fn interface(world: &World, eni: &Eni) -> Node {
         .map(|vpc| vpc.cidrs.as_slice())
         .unwrap_or_default();
     let public = eni.public_address;
-    let associations = public.map(|address| {
-        let own = [(address.to_string(), Node::Text(eni.primary.to_string()))];
+    let associations = public.zip(eni.primary).map(|(address, private)| {
+        let own = [(address.to_string(), Node::Text(private.to_string()))];
         Node::Directory(own.into())
     });
     directory([
@@ -167,7 +167,7 @@ fn interface(world: &World, eni: &Eni) -> Node {
         ("ipv4-prefix", lines(&eni.prefixes)),
         (
             "local-hostname",
-            text(Eni::dns_name(eni.primary, &world.config.region)),
+            eni.private_dns_name(&world.config.region).and_then(text),
         ),
         ("local-ipv4s", lines(eni.addresses())),
         ("mac", text(eni.mac_text())),
@@ -249,7 +249,7 @@ fn identity(world: &World, instance: &Instance, primary: &Eni) -> Node {
         "kernelId": null,
         "marketplaceProductCodes": null,
         "pendingTime": iso8601(world.unix_millis(instance.launched_at)),
-        "privateIp": primary.primary.to_string(),
+        "privateIp": primary.primary.map(|address| address.to_string()),
         "ramdiskId": null,
         "region": world.config.region,
         "version": "2017-09-30",

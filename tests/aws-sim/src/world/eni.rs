@@ -31,8 +31,8 @@ pub struct Eni {
     pub connection_tracking: ConnectionTracking,
     /// Whether EC2 is still making it.
     pub pending: bool,
-    /// The address that can't be taken away.
-    pub primary: Ipv4Addr,
+    /// The address that can't be taken away; an ENI that is only an Elastic Fabric Adapter has none.
+    pub primary: Option<Ipv4Addr>,
     /// Other single addresses, in the order they came.
     pub secondary: Vec<Ipv4Addr>,
     /// Delegated /28s, in the order they came.
@@ -56,13 +56,15 @@ pub struct Eni {
 impl Eni {
     /// All single addresses, the primary first.
     pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        std::iter::once(self.primary).chain(self.secondary.iter().copied())
+        self.primary
+            .into_iter()
+            .chain(self.secondary.iter().copied())
     }
 
     /// How many of the type's IPv4 slots it takes: one for each address and one for each prefix.
     #[must_use]
     pub fn slots(&self) -> usize {
-        1 + self.secondary.len() + self.prefixes.len()
+        usize::from(self.primary.is_some()) + self.secondary.len() + self.prefixes.len()
     }
 
     /// How many of the type's IPv6 slots it takes.
@@ -93,6 +95,12 @@ impl Eni {
     pub fn mac_text(&self) -> String {
         let [a, b, c, d, e, f] = self.mac;
         format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+
+    /// The name that the VPC's DNS has for its primary address.
+    #[must_use]
+    pub fn private_dns_name(&self, region: &str) -> Option<String> {
+        Some(Eni::dns_name(self.primary?, region))
     }
 
     /// The name that the VPC's DNS has for an address.
@@ -288,17 +296,14 @@ impl World {
         let (vpc, az) = (place.vpc.clone(), place.az.clone());
         let groups = self.groups_for(&vpc, spec.groups)?;
         let primary = match spec.primary {
-            Some(address) => self.take_address(&spec.subnet, address)?,
-            None => self
-                .take_addresses(&spec.subnet, 1)?
-                .first()
-                .copied()
-                .unwrap_or(Ipv4Addr::UNSPECIFIED),
+            _ if spec.kind == EniKind::EfaOnly => None,
+            Some(address) => Some(self.take_address(&spec.subnet, address)?),
+            None => self.take_addresses(&spec.subnet, 1)?.first().copied(),
         };
         let (secondary, prefixes) = match self.take(&spec.subnet, spec.ipv4) {
             Ok(taken) => taken,
             Err(error) => {
-                self.give_back(&spec.subnet, &[primary], &[]);
+                self.give_back(&spec.subnet, primary.as_slice(), &[]);
                 return Err(error);
             }
         };

@@ -107,6 +107,7 @@ impl Model {
             .primary_eni(&setup.instance)
             .unwrap()
             .primary
+            .unwrap()
             .to_string();
         let detach = setup.world.config.latencies.detach;
         Model {

@@ -76,16 +76,19 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Eni>> {
         "requester-managed" => one(|_| "false".to_owned()),
         "source-dest-check" => one(|eni| eni.source_dest_check.to_string()),
         "owner-id" => Box::new(|eni| vec![world.owner(&eni.vpc).to_owned()]),
-        "private-ip-address" => one(|eni| eni.primary.to_string()),
-        "private-dns-name" => {
-            Box::new(|eni| vec![Eni::dns_name(eni.primary, &world.config.region)])
+        "private-ip-address" => {
+            Box::new(|eni| eni.primary.iter().map(ToString::to_string).collect())
         }
+        "private-dns-name" => Box::new(|eni| {
+            let name = eni.private_dns_name(&world.config.region);
+            name.into_iter().collect()
+        }),
         "addresses.private-ip-address" => {
             Box::new(|eni| eni.addresses().map(|address| address.to_string()).collect())
         }
         "addresses.primary" => Box::new(|eni| {
             eni.addresses()
-                .map(|a| (a == eni.primary).to_string())
+                .map(|a| (Some(a) == eni.primary).to_string())
                 .collect()
         }),
         "association.public-ip" | "addresses.association.public-ip" => {
