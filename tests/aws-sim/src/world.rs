@@ -7,6 +7,7 @@ mod change;
 mod eni;
 mod instance;
 mod invariants;
+mod ipv6;
 mod network;
 mod once;
 
@@ -14,7 +15,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-pub use self::eni::{Ask, Attachment, AttachmentStatus, ConnectionTracking, Eni, EniKind, EniSpec};
+pub use self::eni::{
+    Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
+};
 pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec};
 pub use self::network::{Group, Subnet, Vpc};
 pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
@@ -52,6 +55,10 @@ pub struct WorldConfig {
     /// Whether a request for more than a subnet has is refused with `InvalidParameterValue` instead of
     /// `InsufficientFreeAddressesInSubnet` or `InsufficientCidrBlocks`. EC2 does both.
     pub vague_subnet_errors: bool,
+    /// How many ENIs an account may have: EC2's quota for each Region.
+    pub eni_quota: usize,
+    /// Whether pages of Describe may be shorter than asked for, and even empty, with a token for the next.
+    pub short_pages: bool,
     /// How often EC2 may be asked.
     pub throttling: Throttling,
     /// Milliseconds between 1970 and [`SimTime::ZERO`]. `None`: 2026-01-01, or for a [`crate::Sim`] when it began.
@@ -72,6 +79,8 @@ impl Default for WorldConfig {
             link_lag: Duration::from_millis(500),
             order: Order::Random,
             vague_subnet_errors: false,
+            eni_quota: 5000,
+            short_pages: false,
             throttling: Throttling::Ec2,
             epoch_unix_millis: None,
             log_capacity: 100_000,
@@ -145,6 +154,8 @@ pub struct World {
     /// Whose each attachment is.
     attachments: BTreeMap<AttachmentId, EniId>,
     pub(crate) enis: BTreeMap<EniId, History<Eni>>,
+    /// How many ENIs each account has.
+    eni_counts: BTreeMap<String, usize>,
     /// ENIs that are deleted but that a reader who lags may still see, the first deleted first.
     graves: VecDeque<EniId>,
     /// Instances by the access key of their role.
@@ -172,6 +183,7 @@ impl World {
             instances: BTreeMap::new(),
             attachments: BTreeMap::new(),
             enis: BTreeMap::new(),
+            eni_counts: BTreeMap::new(),
             graves: VecDeque::new(),
             keys: BTreeMap::new(),
             client_tokens: ClientTokens::default(),

@@ -41,6 +41,8 @@ pub struct Eni {
     pub ipv6: Vec<Ipv6Addr>,
     /// Delegated /80s, in the order they came.
     pub ipv6_prefixes: Vec<Ipv6Net>,
+    /// The IPv6 address that can't be taken away, once there is one.
+    pub primary_ipv6: Option<Ipv6Addr>,
     /// Its security groups; at least one.
     pub groups: Vec<GroupId>,
     /// What it is attached to.
@@ -49,6 +51,10 @@ pub struct Eni {
     pub source_dest_check: bool,
     /// The public address that maps to the primary one.
     pub public_address: Option<Ipv4Addr>,
+    /// Whether it is to get a public address when its instance starts.
+    pub associate_public_address: bool,
+    /// Its ENA Express, while it is attached.
+    pub ena_srd: Option<EnaSrd>,
     /// Tags.
     pub tags: Tags,
 }
@@ -165,6 +171,15 @@ pub struct ConnectionTracking {
     pub udp: Option<u32>,
 }
 
+/// EC2's `EnaSrdSpecification`: ENA Express.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EnaSrd {
+    /// For TCP.
+    pub enabled: bool,
+    /// For UDP too.
+    pub udp: bool,
+}
+
 /// What to add to an ENI of one family: `A` is an address, `P` a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask<A, P> {
@@ -216,6 +231,8 @@ pub struct EniSpec {
     pub ipv4: Ask<Ipv4Addr, Ipv4Net>,
     /// What it holds of IPv6.
     pub ipv6: Ask<Ipv6Addr, Ipv6Net>,
+    /// Whether its first IPv6 address can't be taken away.
+    pub primary_ipv6: bool,
     /// What it is for.
     pub kind: EniKind,
     /// What its maker writes.
@@ -236,6 +253,7 @@ impl EniSpec {
             primary: None,
             ipv4: Ask::default(),
             ipv6: Ask::default(),
+            primary_ipv6: false,
             kind: EniKind::default(),
             description: String::new(),
             connection_tracking: ConnectionTracking::default(),
@@ -294,6 +312,13 @@ impl World {
             .get(&spec.subnet)
             .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let (vpc, az) = (place.vpc.clone(), place.az.clone());
+        let count = self.eni_counts.get(self.owner(&vpc)).copied();
+        if count.unwrap_or(0) >= self.config.eni_quota {
+            return Err(Ec2Error::client(
+                "NetworkInterfaceLimitExceeded",
+                "The maximum number of network interfaces has been reached.",
+            ));
+        }
         let groups = self.groups_for(&vpc, spec.groups)?;
         let primary = match spec.primary {
             _ if spec.kind == EniKind::EfaOnly => None,
@@ -304,6 +329,14 @@ impl World {
             Ok(taken) => taken,
             Err(error) => {
                 self.give_back(&spec.subnet, primary.as_slice(), &[]);
+                return Err(error);
+            }
+        };
+        let (ipv6, ipv6_prefixes) = match self.take_ipv6(&spec.subnet, spec.ipv6) {
+            Ok(taken) => taken,
+            Err(error) => {
+                let addresses: Vec<Ipv4Addr> = primary.into_iter().chain(secondary).collect();
+                self.give_back(&spec.subnet, &addresses, &prefixes);
                 return Err(error);
             }
         };
@@ -322,12 +355,15 @@ impl World {
             primary,
             secondary,
             prefixes,
-            ipv6: Vec::new(),
-            ipv6_prefixes: Vec::new(),
+            primary_ipv6: ipv6.first().copied().filter(|_| spec.primary_ipv6),
+            ipv6,
+            ipv6_prefixes,
             groups,
             attachment: None,
             source_dest_check: true,
             public_address: None,
+            associate_public_address: false,
+            ena_srd: None,
             tags: spec.tags,
         })
     }
@@ -339,6 +375,8 @@ impl World {
             self.schedule(at, Transition::Available(eni.id.clone()));
         }
         self.index(&eni.id, &Held::default(), &Held::of(&eni));
+        let owner = self.owner(&eni.vpc).to_owned();
+        *self.eni_counts.entry(owner).or_default() += 1;
         self.enis.insert(eni.id.clone(), History::new(now, eni));
         self.touch();
     }
@@ -378,6 +416,11 @@ impl World {
         self.index(id, &Held::of(&eni), &Held::default());
         let addresses: Vec<Ipv4Addr> = eni.addresses().collect();
         self.give_back(&eni.subnet, &addresses, &eni.prefixes);
+        self.give_back_ipv6(&eni.subnet, &eni.ipv6, &eni.ipv6_prefixes);
+        let owner = self.owner(&eni.vpc).to_owned();
+        if let Some(count) = self.eni_counts.get_mut(&owner) {
+            *count -= 1;
+        }
         self.graves.push_back(id.clone());
         self.clear_graves();
         self.touch();
@@ -385,7 +428,11 @@ impl World {
 
     /// Takes an ENI off its instance, at once.
     pub(crate) fn release_eni(&mut self, id: &EniId) {
-        drop(self.change_eni(id, |eni| eni.attachment.take()));
+        drop(self.change_eni(id, |eni| {
+            eni.attachment = None;
+            eni.ena_srd = None;
+            eni.primary_ipv6 = None;
+        }));
     }
 
     /// Forgets the deleted ENIs that nobody can see any more.
@@ -410,13 +457,17 @@ impl World {
         if let Some(subnet) = before.subnet.as_ref().or(after.subnet.as_ref())
             && let Some(subnet) = self.subnets.get_mut(subnet)
         {
-            for first in &before.firsts {
+            let gone = before.firsts.iter();
+            for first in gone.filter(|first| !after.firsts.contains(first)) {
                 if subnet.holders.get(first) == Some(id) {
                     subnet.holders.remove(first);
                 }
             }
-            let new = after.firsts.iter().map(|first| (*first, id.clone()));
-            subnet.holders.extend(new);
+            let new = after.firsts.iter();
+            let new = new.filter(|first| !before.firsts.contains(first));
+            subnet
+                .holders
+                .extend(new.map(|first| (*first, id.clone())));
         }
         if before.attachment != after.attachment {
             if let Some((attachment, instance)) = &before.attachment {
