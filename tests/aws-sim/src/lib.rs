@@ -15,6 +15,7 @@ pub mod faults;
 pub mod filters;
 pub mod history;
 pub mod ids;
+pub mod images;
 pub mod imds;
 pub mod instance_types;
 pub mod log;

@@ -18,7 +18,10 @@ use std::time::Duration;
 pub use self::eni::{
     Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
 };
-pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec};
+pub(crate) use self::instance::NewInstance;
+pub use self::instance::{
+    ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason,
+};
 pub use self::network::{Group, Subnet, Vpc};
 pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
 use crate::faults::Faults;
@@ -98,8 +101,12 @@ pub struct Latencies {
     pub attach: Duration,
     /// An attachment from `detaching` to gone.
     pub detach: Duration,
-    /// An instance from `pending` to `running`. It can be used by the lab at once.
+    /// An instance from `pending` to `running`. One that the library launches runs at once.
     pub launch: Duration,
+    /// A running instance's status checks from `initializing` to `ok`.
+    pub checks: Duration,
+    /// An instance from `stopping` to `stopped`.
+    pub stop: Duration,
     /// An instance from `shutting-down` to `terminated`.
     pub terminate: Duration,
 }
@@ -111,6 +118,8 @@ impl Latencies {
         attach: Duration::ZERO,
         detach: Duration::ZERO,
         launch: Duration::ZERO,
+        checks: Duration::ZERO,
+        stop: Duration::ZERO,
         terminate: Duration::ZERO,
     };
 }
@@ -121,7 +130,9 @@ impl Default for Latencies {
             create: Duration::from_millis(300),
             attach: Duration::from_millis(1000),
             detach: Duration::from_millis(1500),
-            launch: Duration::ZERO,
+            launch: Duration::from_secs(3),
+            checks: Duration::from_secs(5),
+            stop: Duration::from_secs(2),
             terminate: Duration::from_millis(1000),
         }
     }
@@ -134,7 +145,9 @@ pub(crate) enum Transition {
     Attached(EniId, AttachmentId),
     Detached(EniId, AttachmentId),
     Running(InstanceId),
+    Stopped(InstanceId),
     Terminated(InstanceId),
+    Forgotten(InstanceId),
 }
 
 /// Everything that the simulated EC2 knows.

@@ -59,13 +59,13 @@ impl World {
                 }
             }
             Transition::Running(id) => {
-                drop(self.change_instance(&id, |instance| {
-                    if instance.state == InstanceState::Pending {
-                        instance.state = InstanceState::Running;
-                    }
-                }));
+                self.reach_state(&id, InstanceState::Pending, InstanceState::Running);
+            }
+            Transition::Stopped(id) => {
+                self.reach_state(&id, InstanceState::Stopping, InstanceState::Stopped);
             }
             Transition::Terminated(id) => self.finish_termination(&id),
+            Transition::Forgotten(id) => self.forget_instance(&id),
         }
     }
 }

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use super::{Attachment, AttachmentStatus, Eni, EniSpec, Tags, Transition, World};
+use super::{Attachment, AttachmentStatus, Eni, EniSpec, Subnet, Tags, Transition, World};
 use crate::error::{Ec2Error, Result};
 use crate::history::History;
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::images::{self, Image};
 use crate::instance_types::{self, InstanceType};
 use crate::time::SimTime;
+
+/// For how long EC2 shows an instance that is terminated: "a short while (usually an hour)".
+const SHOWN_AFTER_THE_END: Duration = Duration::from_secs(3600);
 
 /// An instance.
 #[derive(Clone, Debug)]
@@ -23,10 +28,28 @@ pub struct Instance {
     pub vpc: VpcId,
     /// Its availability zone.
     pub az: String,
+    /// What it runs.
+    pub image: &'static Image,
+    /// `r-...`: all instances of one launch have the same.
+    pub reservation: String,
+    /// Its place among them.
+    pub launch_index: usize,
+    /// The client token of the launch.
+    pub client_token: Option<String>,
     /// Its state.
     pub state: InstanceState,
-    /// When it was launched.
+    /// Since when.
+    pub state_since: SimTime,
+    /// Why it is not running any more.
+    pub state_reason: Option<StateReason>,
+    /// When it was launched, or started last.
     pub launched_at: SimTime,
+    /// The key pair that it was launched with.
+    pub key_name: Option<String>,
+    /// What its IMDS gives out as user data, in base64.
+    pub user_data: Option<String>,
+    /// What can be changed about it and does not matter to the network.
+    pub settings: Settings,
     /// The IAM role whose credentials its IMDS gives out.
     pub role: Option<String>,
     /// The access key in those credentials: a request signed with it comes from this instance.
@@ -39,6 +62,88 @@ pub struct Instance {
     pub tags: Tags,
 }
 
+impl Instance {
+    /// A pending one, with nothing attached and a role's key of its own.
+    pub(crate) fn new(
+        world: &mut World,
+        now: SimTime,
+        place: &Subnet,
+        spec: NewInstance,
+    ) -> Instance {
+        Instance {
+            id: InstanceId::new(&mut world.dice),
+            kind: spec.kind,
+            subnet: place.id.clone(),
+            vpc: place.vpc.clone(),
+            az: place.az.clone(),
+            image: spec.image,
+            reservation: spec.reservation,
+            launch_index: 0,
+            client_token: None,
+            state: InstanceState::Pending,
+            state_since: now,
+            state_reason: None,
+            launched_at: now,
+            key_name: None,
+            user_data: None,
+            settings: Settings::default(),
+            role: spec.role,
+            access_key: format!("ASIA{:016X}", world.dice.roll()),
+            enis: BTreeSet::new(),
+            imds: spec.imds,
+            tags: spec.tags,
+        }
+    }
+
+    /// Whether it has not been terminated, nor is about to be.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        !matches!(
+            self.state,
+            InstanceState::ShuttingDown | InstanceState::Terminated
+        )
+    }
+}
+
+/// What every new instance must be told.
+pub(crate) struct NewInstance {
+    pub(crate) kind: &'static InstanceType,
+    pub(crate) image: &'static Image,
+    pub(crate) reservation: String,
+    pub(crate) role: Option<String>,
+    pub(crate) imds: ImdsOptions,
+    pub(crate) tags: Tags,
+}
+
+/// Why an instance is in its state, as EC2 says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateReason {
+    /// When it was asked for.
+    pub at: SimTime,
+    /// Such as `Client.UserInitiatedShutdown`.
+    pub code: &'static str,
+}
+
+impl StateReason {
+    /// Someone called TerminateInstances or StopInstances.
+    pub const BY_USER: &'static str = "Client.UserInitiatedShutdown";
+}
+
+/// An instance's attributes that do not matter to the network.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// `DisableApiTermination`
+    pub termination_protected: bool,
+    /// `DisableApiStop`
+    pub stop_protected: bool,
+    /// `InstanceInitiatedShutdownBehavior`: terminate instead of stop.
+    pub terminates_on_shutdown: bool,
+    /// `EbsOptimized`
+    pub ebs_optimized: bool,
+    /// `Monitoring.Enabled`
+    pub monitored: bool,
+}
+
 /// An instance's metadata options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImdsOptions {
@@ -46,6 +151,12 @@ pub struct ImdsOptions {
     pub enabled: bool,
     /// `HttpTokens: optional`: requests without a token are answered.
     pub v1_allowed: bool,
+    /// `HttpPutResponseHopLimit`: through how many hops a token gets.
+    pub hop_limit: u8,
+    /// `HttpProtocolIpv6`: whether there is an IPv6 address for it too.
+    pub ipv6: bool,
+    /// `InstanceMetadataTags`: whether the instance's tags are among the metadata.
+    pub tags: bool,
 }
 
 impl Default for ImdsOptions {
@@ -53,6 +164,9 @@ impl Default for ImdsOptions {
         ImdsOptions {
             enabled: true,
             v1_allowed: false,
+            hop_limit: 2,
+            ipv6: false,
+            tags: false,
         }
     }
 }
@@ -64,6 +178,10 @@ pub enum InstanceState {
     Pending,
     /// There.
     Running,
+    /// About to be stopped.
+    Stopping,
+    /// Not running; it keeps its ENIs.
+    Stopped,
     /// Going.
     ShuttingDown,
     /// Gone; Describe shows it still.
@@ -79,6 +197,8 @@ impl InstanceState {
             InstanceState::Running => (16, "running"),
             InstanceState::ShuttingDown => (32, "shutting-down"),
             InstanceState::Terminated => (48, "terminated"),
+            InstanceState::Stopping => (64, "stopping"),
+            InstanceState::Stopped => (80, "stopped"),
         }
     }
 }
@@ -126,14 +246,30 @@ impl World {
         let now = self.advance(now);
         let kind = instance_types::get(&spec.instance_type)
             .ok_or_else(|| Ec2Error::no_such_type(&spec.instance_type))?;
-        let id = InstanceId::new(&mut self.dice);
+        let place = self
+            .subnets
+            .get(&spec.subnet)
+            .cloned()
+            .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let eni = self.new_eni(EniSpec {
             groups: spec.groups,
             ..EniSpec::new(&spec.subnet)
         })?;
+        let new = NewInstance {
+            kind,
+            image: images::usual(kind),
+            reservation: self.new_reservation(),
+            role: spec.role,
+            imds: ImdsOptions::default(),
+            tags: spec.tags,
+        };
+        let instance = Instance {
+            state: InstanceState::Running,
+            ..Instance::new(self, now, &place, new)
+        };
         let attachment = Attachment {
             id: AttachmentId::new(&mut self.dice),
-            instance: id.clone(),
+            instance: instance.id.clone(),
             device_index: 0,
             card: 0,
             status: AttachmentStatus::Attached,
@@ -146,23 +282,14 @@ impl World {
             public_address: spec.public_address,
             ..eni
         };
-        let instance = Instance {
-            id: id.clone(),
-            kind,
-            subnet: spec.subnet,
-            vpc: eni.vpc.clone(),
-            az: eni.az.clone(),
-            state: InstanceState::Running,
-            launched_at: now,
-            role: spec.role,
-            access_key: format!("ASIA{:016X}", self.dice.roll()),
-            enis: BTreeSet::new(),
-            imds: ImdsOptions::default(),
-            tags: spec.tags,
-        };
+        let id = instance.id.clone();
         self.insert_instance(now, instance);
         self.insert_eni(now, eni);
         Ok(id)
+    }
+
+    pub(crate) fn new_reservation(&mut self) -> String {
+        format!("r-0{:016x}", self.dice.roll())
     }
 
     /// Puts a new instance into the world, before its ENIs.
@@ -190,7 +317,8 @@ impl World {
         Ok(result)
     }
 
-    /// Terminates an instance, as TerminateInstances: ENIs that go with it are deleted, others come free.
+    /// Terminates an instance, as TerminateInstances: ENIs that go with it are deleted, others come free. One that
+    /// is terminated already stays as it is.
     ///
     /// # Errors
     /// `InvalidInstanceID.NotFound`.
@@ -199,25 +327,53 @@ impl World {
         let instance = self
             .instance(id)
             .ok_or_else(|| Ec2Error::no_such_instance(id))?;
-        if matches!(
-            instance.state,
-            InstanceState::Pending | InstanceState::Running
-        ) {
-            self.change_instance(id, |instance| instance.state = InstanceState::ShuttingDown)?;
-            let at = now.plus(self.config.latencies.terminate);
-            self.schedule(at, Transition::Terminated(id.clone()));
-            self.advance(now);
+        if !instance.is_alive() {
+            return Ok(());
         }
+        let enis = instance.enis.clone();
+        self.change_state(id, InstanceState::ShuttingDown)?;
+        for eni in enis {
+            self.change_eni(&eni, |eni| {
+                if let Some(attachment) = &mut eni.attachment {
+                    attachment.status = AttachmentStatus::Detaching;
+                }
+            })?;
+        }
+        let at = now.plus(self.config.latencies.terminate);
+        self.schedule(at, Transition::Terminated(id.clone()));
+        self.advance(now);
         Ok(())
+    }
+
+    /// Puts an instance into another state, as someone asked for it.
+    pub(crate) fn change_state(&mut self, id: &InstanceId, state: InstanceState) -> Result<()> {
+        let now = self.now;
+        self.change_instance(id, |instance| {
+            instance.state = state;
+            instance.state_since = now;
+            instance.state_reason = match state {
+                InstanceState::Pending | InstanceState::Running => None,
+                InstanceState::Stopping | InstanceState::ShuttingDown => Some(StateReason {
+                    at: now,
+                    code: StateReason::BY_USER,
+                }),
+                InstanceState::Stopped | InstanceState::Terminated => instance.state_reason,
+            };
+        })
+    }
+
+    /// Puts an instance into the state that follows on `from`, if that is where it still is.
+    pub(super) fn reach_state(&mut self, id: &InstanceId, from: InstanceState, to: InstanceState) {
+        if self.instance(id).is_some_and(|found| found.state == from) {
+            drop(self.change_state(id, to));
+        }
     }
 
     /// What happens when an instance has ended.
     pub(super) fn finish_termination(&mut self, id: &InstanceId) {
-        let ended = self.change_instance(id, |instance| {
-            instance.state = InstanceState::Terminated;
-            instance.enis.clone()
-        });
-        for eni in ended.unwrap_or_default() {
+        drop(self.change_state(id, InstanceState::Terminated));
+        let enis = self.instance(id).map(|instance| instance.enis.clone());
+        for eni in enis.unwrap_or_default() {
             let goes = self
                 .eni(&eni)
                 .and_then(|eni| eni.attachment.as_ref())
@@ -228,6 +384,20 @@ impl World {
                 self.release_eni(&eni);
             }
         }
+        let at = self.now.plus(SHOWN_AFTER_THE_END);
+        self.schedule(at, Transition::Forgotten(id.clone()));
+    }
+
+    /// Forgets an instance that was terminated long ago.
+    pub(super) fn forget_instance(&mut self, id: &InstanceId) {
+        if let Some(instance) = self
+            .instances
+            .remove(id)
+            .and_then(|found| found.current().cloned())
+        {
+            self.keys.remove(&instance.access_key);
+        }
+        self.touch();
     }
 
     /// Changes how an instance's metadata service answers.

@@ -87,7 +87,7 @@ fn metadata_needs_a_token_that_is_this_instances_and_not_expired() {
     let instance = setup.instance.clone();
     let open = ImdsOptions {
         v1_allowed: true,
-        enabled: true,
+        ..ImdsOptions::default()
     };
     setup.world.set_imds_options(&instance, open).unwrap();
     assert_eq!(setup.ask(&bare).status, 200);
