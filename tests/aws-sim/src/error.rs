@@ -2,16 +2,25 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// An EC2 error.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[error("{code}: {message}")]
 pub struct Ec2Error {
     /// Such as `InvalidParameterValue`.
     pub code: String,
     /// Such as `Number of private addresses will exceed limit.`
+    #[serde(default)]
     pub message: String,
-    /// HTTP status: 400 for nearly all.
+    /// HTTP status: 400 for nearly all, and when none is written.
+    #[serde(default = "bad_request")]
     pub status: u16,
+}
+
+fn bad_request() -> u16 {
+    400
 }
 
 /// What calls answer.

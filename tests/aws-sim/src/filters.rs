@@ -81,7 +81,7 @@ pub fn tag_field<'a, T: 'a>(name: &str, tags: fn(&T) -> &Tags) -> Option<Field<'
 }
 
 /// `*` is any text, `?` any one character, `\` takes the next as it is.
-fn wildcard(pattern: &str, text: &str) -> bool {
+pub(crate) fn wildcard(pattern: &str, text: &str) -> bool {
     let pattern: Vec<Piece> = pieces(pattern);
     let text: Vec<char> = text.chars().collect();
     // Where the latest `*` began, and how much of the text it took: backtracking to it alone is enough.

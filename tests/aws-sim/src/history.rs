@@ -11,6 +11,7 @@ pub struct History<T> {
     /// Each with the time from which it held; all older than `current`.
     past: VecDeque<(SimTime, Option<T>)>,
     current_since: SimTime,
+    born: SimTime,
 }
 
 impl<T: Clone> History<T> {
@@ -20,7 +21,13 @@ impl<T: Clone> History<T> {
             current: Some(value),
             past: VecDeque::new(),
             current_since: now,
+            born: now,
         }
+    }
+
+    /// When it was made.
+    pub fn born(&self) -> SimTime {
+        self.born
     }
 
     /// What was written last.
@@ -28,13 +35,20 @@ impl<T: Clone> History<T> {
         self.current.as_ref()
     }
 
-    /// What it was at `then`: `None` when it was not there, or when `then` is older than what is kept.
+    /// What it was at `then`; `None` when it was not there. When `then` is older than what is kept, the oldest that
+    /// is kept: a lag that has just grown shows nothing older than what could be seen before.
     pub fn at(&self, then: SimTime) -> Option<&T> {
+        if then < self.born {
+            return None;
+        }
         if self.current_since <= then {
             return self.current.as_ref();
         }
         let newest = self.past.iter().rev().find(|(since, _)| *since <= then);
-        newest.and_then(|(_, value)| value.as_ref())
+        match newest.or(self.past.front()) {
+            Some((_, value)) => value.as_ref(),
+            None => self.current.as_ref(),
+        }
     }
 
     /// The value, to be changed at `now`. Keeps what a reader of `keep_from` or later can ask for.

@@ -5,7 +5,9 @@ use std::fmt;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(
+            Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
+        )]
         pub struct $name(String);
 
         impl $name {
@@ -84,6 +86,23 @@ id!(
     GroupId, "sg-"
 );
 
+id!(
+    /// `sgr-...`
+    RuleId, "sgr-"
+);
+id!(
+    /// `scr-...`
+    ReservationId, "scr-"
+);
+id!(
+    /// `vpc-cidr-assoc-...`
+    VpcCidrId, "vpc-cidr-assoc-"
+);
+id!(
+    /// `subnet-cidr-assoc-...`
+    SubnetCidrId, "subnet-cidr-assoc-"
+);
+
 /// The only randomness in a world: SplitMix64 (Steele, Lea and Flood, 2014). Good enough for ids and places in a
 /// subnet; seals nothing that must stay secret.
 #[derive(Clone, Debug)]
@@ -108,6 +127,13 @@ impl Dice {
     pub fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound).unwrap_or(u64::MAX).max(1);
         usize::try_from(self.roll() % bound).unwrap_or(0)
+    }
+
+    /// A number from 0 to just under 1.
+    pub fn fraction(&mut self) -> f64 {
+        // 32 bits are exact in an f64, and more than enough.
+        let bits = u32::try_from(self.roll() >> 32).unwrap_or(0);
+        f64::from(bits) / (f64::from(u32::MAX) + 1.0)
     }
 
     /// The 17 digits of an id. The first is 0, as in nearly all that EC2 gives out.

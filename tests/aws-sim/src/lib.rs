@@ -10,10 +10,12 @@
 pub mod actions;
 pub mod call;
 pub mod error;
+pub mod events;
 pub mod fabric;
 pub mod faults;
 pub mod filters;
 pub mod history;
+pub mod iam;
 pub mod ids;
 pub mod images;
 pub mod imds;
@@ -34,8 +36,10 @@ pub mod xml;
 
 pub use call::{Caller, Delivery, Request, Response, call};
 pub use error::Ec2Error;
+pub use events::{Event, EventError, Happened, Knobs, Moment, NthCall, Scheduled};
 pub use fabric::{Fabric, FabricEni, FabricGroup, FabricSubnet, FabricVpc};
-pub use faults::{Effect, Fault, When};
+pub use faults::{Effect, Fault, ImdsEffect, ImdsFault, Refused, When, Window};
+pub use iam::Deny;
 pub use ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
 pub use log::CallRecord;
 pub use security::{Peer, Protocol, Rule};

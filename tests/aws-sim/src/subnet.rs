@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::Dice;
 
@@ -13,7 +14,8 @@ use crate::ids::Dice;
 pub const PREFIX_ADDRESSES: usize = 16;
 
 /// Which free address or block is given out first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// Any, as EC2 seems to.
     Random,

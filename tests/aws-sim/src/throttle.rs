@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Ec2Error, Result};
 use crate::params::Params;
 use crate::time::SimTime;
 
 /// How large buckets are.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Throttling {
     /// As large as in a new account of EC2.
     #[default]
@@ -23,7 +26,8 @@ pub enum Throttling {
 }
 
 /// The size of a bucket.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Size {
     /// How many tokens it holds when it is full. It begins full.
     pub capacity: u32,

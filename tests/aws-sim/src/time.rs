@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Milliseconds since the simulation began. The core never reads a clock: it is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SimTime(u64);
@@ -45,6 +47,74 @@ impl SimTime {
 impl fmt::Display for SimTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:03}s", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// As a duration since the beginning: `1m 30s`.
+impl Serialize for SimTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        text::serialize(&Duration::from_millis(self.0), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SimTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SimTime, D::Error> {
+        let since = text::deserialize(deserializer)?;
+        Ok(SimTime::ZERO.plus(since))
+    }
+}
+
+/// Durations in files and messages, as people write them: `1500ms`, `2m 30s`. For `#[serde(with = "..")]`.
+pub mod text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    /// # Errors
+    /// When it is not a duration, such as `1500ms`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(|error| D::Error::custom(format!("{text:?} is not a duration: {error}")))
+    }
+}
+
+/// The same, for a duration that need not be there.
+pub mod maybe_text {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    struct Text(#[serde(with = "super::text")] Duration);
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::text::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// # Errors
+    /// When it is not a duration, such as `1500ms`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(|Text(duration)| duration))
     }
 }
 

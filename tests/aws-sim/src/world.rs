@@ -10,10 +10,13 @@ mod invariants;
 mod ipv6;
 mod network;
 mod once;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 pub use self::eni::{
     Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
@@ -22,21 +25,27 @@ pub(crate) use self::instance::NewInstance;
 pub use self::instance::{
     ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason,
 };
-pub use self::network::{Group, Subnet, Vpc};
+pub(crate) use self::network::NewRule;
+pub use self::network::{
+    Direction, Group, GroupRule, Reservation, ReservationKind, Subnet, SubnetAttributes, Tenancy, Vpc, VpcCidr,
+};
 pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
+use crate::events::{Planned, Step};
 use crate::faults::Faults;
 use crate::history::History;
-use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::iam::Iam;
+use crate::ids::{mix, AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
 use crate::log::CallLog;
 use crate::subnet::Order;
 use crate::throttle::{Buckets, Throttling};
-use crate::time::SimTime;
+use crate::time::{SimTime, text};
 
 /// Tags by key.
 pub type Tags = BTreeMap<String, String>;
 
 /// How a world behaves, where EC2 leaves a choice or makes one wait.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct WorldConfig {
     /// The Region's name; zones are this and a letter.
     pub region: String,
@@ -46,12 +55,26 @@ pub struct WorldConfig {
     pub seed: u64,
     /// How long states take.
     pub latencies: Latencies,
-    /// How far DescribeNetworkInterfaces and DescribeInstances lag behind what was written.
+    /// How far DescribeNetworkInterfaces, DescribeInstances and the counts of DescribeSubnets lag behind what was
+    /// written.
+    #[serde(with = "text")]
     pub describe_lag: Duration,
     /// How far IMDS lags behind what was written.
+    #[serde(with = "text")]
     pub imds_lag: Duration,
+    /// Whether each read draws its lag anew, between nothing and the lags above: a later read may show an older
+    /// state.
+    pub reads_go_backwards: bool,
+    /// How long calls that change a new ENI may still find it missing, each with a chance of one half:
+    /// CreateNetworkInterface has returned, but not all of EC2 has heard of it.
+    #[serde(with = "text")]
+    pub write_lag: Duration,
+    /// How long after a MAC address appears in IMDS its leaves go on appearing, one by one.
+    #[serde(with = "text")]
+    pub imds_partial: Duration,
     /// How long after EC2 began to attach an ENI its link appears in the guest. EC2 itself does not use this: the
     /// lab does.
+    #[serde(with = "text")]
     pub link_lag: Duration,
     /// Which free address or prefix of a subnet is given out first.
     pub order: Order,
@@ -66,8 +89,10 @@ pub struct WorldConfig {
     pub throttling: Throttling,
     /// Milliseconds between 1970 and [`SimTime::ZERO`]. `None`: 2026-01-01, or for a [`crate::Sim`] when it began.
     pub epoch_unix_millis: Option<u64>,
-    /// How many requests the log keeps; the counts go on.
+    /// How many requests and events the log keeps; the counts go on.
     pub log_capacity: usize,
+    /// Whether requests for metadata are in the log too. Nodes poll: they drive out what was asked of EC2.
+    pub log_imds: bool,
 }
 
 impl Default for WorldConfig {
@@ -79,6 +104,9 @@ impl Default for WorldConfig {
             latencies: Latencies::default(),
             describe_lag: Duration::ZERO,
             imds_lag: Duration::from_secs(1),
+            reads_go_backwards: false,
+            write_lag: Duration::ZERO,
+            imds_partial: Duration::ZERO,
             link_lag: Duration::from_millis(500),
             order: Order::Random,
             vague_subnet_errors: false,
@@ -87,27 +115,36 @@ impl Default for WorldConfig {
             throttling: Throttling::Ec2,
             epoch_unix_millis: None,
             log_capacity: 100_000,
+            log_imds: false,
         }
     }
 }
 
 /// How long EC2 takes from asked to done. The defaults are shorter than EC2's usual, so that people need not wait,
 /// but never zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Latencies {
     /// An ENI from `pending` to `available`.
+    #[serde(with = "text")]
     pub create: Duration,
     /// An attachment from `attaching` to `attached`.
+    #[serde(with = "text")]
     pub attach: Duration,
     /// An attachment from `detaching` to gone.
+    #[serde(with = "text")]
     pub detach: Duration,
     /// An instance from `pending` to `running`. One that the library launches runs at once.
+    #[serde(with = "text")]
     pub launch: Duration,
     /// A running instance's status checks from `initializing` to `ok`.
+    #[serde(with = "text")]
     pub checks: Duration,
     /// An instance from `stopping` to `stopped`.
+    #[serde(with = "text")]
     pub stop: Duration,
     /// An instance from `shutting-down` to `terminated`.
+    #[serde(with = "text")]
     pub terminate: Duration,
 }
 
@@ -157,8 +194,10 @@ pub struct World {
     pub config: WorldConfig,
     /// What goes wrong.
     pub faults: Faults,
-    /// What was asked.
+    /// What was asked, and what happened.
     pub log: CallLog,
+    /// Who may not do what.
+    pub iam: Iam,
     pub(crate) dice: Dice,
     pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
     pub(crate) subnets: BTreeMap<SubnetId, Subnet>,
@@ -176,7 +215,16 @@ pub struct World {
     pub(crate) client_tokens: ClientTokens,
     pub(crate) buckets: Buckets,
     due: BTreeSet<(SimTime, u64, Transition)>,
-    sequence: u64,
+    /// Draws the lags of reads: they shift no ids.
+    views: Dice,
+    pub(crate) planned: Planned,
+    /// States that are never reached: of one ENI, or of all.
+    stuck: BTreeSet<(Step, Option<EniId>)>,
+    /// Transitions that fell due and are stuck.
+    held: Vec<Transition>,
+    /// Jumps of the time of day, in milliseconds, the first first.
+    pub(crate) clock_steps: Vec<(SimTime, i64)>,
+    pub(crate) sequence: u64,
     now: SimTime,
     revision: u64,
 }
@@ -185,10 +233,12 @@ impl World {
     /// An empty world: no VPC, no instance.
     #[must_use]
     pub fn new(config: WorldConfig) -> World {
+        let views_seed = !config.seed;
         World {
             dice: Dice::new(config.seed),
-            faults: Faults::default(),
+            faults: Faults::new(config.seed),
             log: CallLog::new(config.log_capacity),
+            iam: Iam::default(),
             config,
             vpcs: BTreeMap::new(),
             subnets: BTreeMap::new(),
@@ -202,6 +252,11 @@ impl World {
             client_tokens: ClientTokens::default(),
             buckets: Buckets::default(),
             due: BTreeSet::new(),
+            views: Dice::new(mix(views_seed)),
+            planned: Planned::default(),
+            stuck: BTreeSet::new(),
+            held: Vec::new(),
+            clock_steps: Vec::new(),
             sequence: 0,
             now: SimTime::ZERO,
             revision: 0,
@@ -386,11 +441,13 @@ impl World {
         format!("arn:aws:ec2:{region}:{account}:{kind}/{id}")
     }
 
-    /// Milliseconds between 1970 and `at`.
+    /// Milliseconds between 1970 and `at`, by the time of day that EC2 and IMDS showed then.
     #[must_use]
     pub fn unix_millis(&self, at: SimTime) -> u64 {
         const START_OF_2026: u64 = 1_767_225_600_000;
-        self.config.epoch_unix_millis.unwrap_or(START_OF_2026) + at.as_millis()
+        let steady = self.config.epoch_unix_millis.unwrap_or(START_OF_2026) + at.as_millis();
+        let steps = self.clock_steps.iter().filter(|(since, _)| *since <= at);
+        steps.fold(steady, |time, (_, step)| time.saturating_add_signed(*step))
     }
 
     /// A number that grows with every change.

@@ -1,27 +1,43 @@
 //! Time: what EC2 has promised, and when it comes true.
 
 use super::{AttachmentStatus, InstanceState, Transition, World};
+use crate::events::Step;
+use crate::ids::EniId;
 use crate::time::SimTime;
 
 impl World {
     /// Applies what has fallen due by `now`, each at its own time. Returns the world's time: `now`, or later when
     /// the world is ahead, for its time never goes back.
     pub fn advance(&mut self, now: SimTime) -> SimTime {
-        while let Some((at, _, _)) = self.due.first()
-            && *at <= now
-            && let Some((at, _, transition)) = self.due.pop_first()
-        {
-            self.now = self.now.max(at);
-            self.apply(transition);
+        loop {
+            let transition = self.due.first().map(|(at, order, _)| (*at, *order));
+            let event = self.planned.next();
+            let Some(next) = transition.into_iter().chain(event).min() else {
+                break;
+            };
+            if next.0 > now {
+                break;
+            }
+            self.now = self.now.max(next.0);
+            if Some(next) == event {
+                if let Some(event) = self.planned.take_next() {
+                    // The log has it when it can't happen.
+                    drop(self.happen(self.now, &event));
+                }
+            } else if let Some((_, _, transition)) = self.due.pop_first() {
+                self.apply(transition);
+            }
         }
         self.now = self.now.max(now);
         self.now
     }
 
-    /// When the next state falls due.
+    /// When the next state falls due, or the next event that waits for a time.
     #[must_use]
     pub fn next_due(&self) -> Option<SimTime> {
-        self.due.first().map(|(at, _, _)| *at)
+        let transition = self.due.first().map(|(at, _, _)| *at);
+        let event = self.planned.next().map(|(at, _)| at);
+        transition.into_iter().chain(event).min()
     }
 
     pub(crate) fn touch(&mut self) {
@@ -35,11 +51,42 @@ impl World {
 
     /// The oldest time that a reader can ask for.
     pub(super) fn keep_from(&self) -> SimTime {
-        self.now
-            .minus(self.config.describe_lag.max(self.config.imds_lag))
+        let config = &self.config;
+        let usual = self.now.minus(config.describe_lag.max(config.imds_lag));
+        usual.min(self.faults.oldest_view(self.now, config.imds_lag))
+    }
+
+    /// From now on this state is never reached, by one ENI or by all.
+    pub(crate) fn stick(&mut self, step: Step, eni: Option<EniId>) {
+        self.stuck.insert((step, eni));
+    }
+
+    /// What was stuck goes on.
+    pub(crate) fn unstick(&mut self, step: Step, eni: Option<&EniId>) {
+        self.stuck
+            .retain(|(stuck, of)| *stuck != step || (eni.is_some() && of.as_ref() != eni));
+        for transition in std::mem::take(&mut self.held) {
+            // Those that are still stuck come back.
+            self.apply(transition);
+        }
+    }
+
+    fn is_stuck(&self, transition: &Transition) -> bool {
+        let (step, eni) = match transition {
+            _ if self.stuck.is_empty() => return false,
+            Transition::Available(eni) => (Step::Create, eni),
+            Transition::Attached(eni, _) => (Step::Attach, eni),
+            Transition::Detached(eni, _) => (Step::Detach, eni),
+            _ => return false,
+        };
+        self.stuck.contains(&(step, None)) || self.stuck.contains(&(step, Some(eni.clone())))
     }
 
     fn apply(&mut self, transition: Transition) {
+        if self.is_stuck(&transition) {
+            self.held.push(transition);
+            return;
+        }
         match transition {
             Transition::Available(eni) => {
                 drop(self.change_eni(&eni, |eni| eni.pending = false));

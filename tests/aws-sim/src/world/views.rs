@@ -1,0 +1,78 @@
+//! What readers see: a world that is older than what was written.
+
+use std::time::Duration;
+
+use super::World;
+use crate::error::{Ec2Error, Result};
+use crate::history::History;
+use crate::ids::{EniId, SubnetId};
+use crate::params::Params;
+use crate::time::SimTime;
+
+impl World {
+    /// The time of the world that a Describe at `now` shows. Each asks anew: with
+    /// [`reads_go_backwards`](super::WorldConfig::reads_go_backwards) it may be older than the last answer.
+    pub fn describe_time(&mut self, now: SimTime) -> SimTime {
+        now.minus(self.drawn(self.config.describe_lag))
+    }
+
+    /// The same, for a request for metadata.
+    pub(crate) fn imds_time(&mut self, now: SimTime) -> SimTime {
+        now.minus(self.drawn(self.config.imds_lag))
+    }
+
+    /// A lag from nothing to `most`.
+    fn drawn(&mut self, most: Duration) -> Duration {
+        if self.config.reads_go_backwards && !most.is_zero() {
+            most.mul_f64(self.views.fraction())
+        } else {
+            most
+        }
+    }
+
+    /// How many addresses of a subnet were free at `then`, as far as ENIs go.
+    #[must_use]
+    pub fn free_at(&self, subnet: &SubnetId, then: SimTime) -> usize {
+        let Some(found) = self.subnet(subnet) else {
+            return 0;
+        };
+        let free = found.pool.free();
+        if then >= self.now {
+            return free;
+        }
+        let held = |time: Option<SimTime>| -> usize {
+            let seen = self.enis.values().filter_map(|history| match time {
+                Some(then) => history.at(then),
+                None => history.current(),
+            });
+            seen.filter(|eni| eni.subnet == *subnet)
+                .map(|eni| eni.addresses().count() + 16 * eni.prefixes.len())
+                .sum()
+        };
+        (free + held(None)).saturating_sub(held(Some(then)))
+    }
+
+    /// Refuses a change to an ENI that not all of EC2 has heard of: see
+    /// [`write_lag`](super::WorldConfig::write_lag).
+    pub(crate) fn check_heard_of(
+        &mut self,
+        now: SimTime,
+        action: &str,
+        params: &Params,
+    ) -> Result<()> {
+        if self.config.write_lag.is_zero() || action.starts_with("Describe") {
+            return Ok(());
+        }
+        let named = params.all().values();
+        let named = named.filter(|value| EniId::is_well_formed(value));
+        for id in named {
+            let born = self.enis.get(id.as_str()).map(History::born);
+            if born.is_some_and(|born| now.since(born) < self.config.write_lag)
+                && self.views.fraction() < 0.5
+            {
+                return Err(Ec2Error::no_such_eni(id));
+            }
+        }
+        Ok(())
+    }
+}
