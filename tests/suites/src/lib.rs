@@ -1,5 +1,5 @@
-//! What the end-to-end suites and the demo stand on: the runner, the programs under test, and a node that
-//! runs them.
+//! What the end-to-end suites and the demo stand on: the runner, the programs under test, a node that runs them,
+//! and Python programs of others.
 
 #![expect(
     clippy::indexing_slicing,
@@ -10,3 +10,4 @@
 pub mod harness;
 pub mod node;
 pub mod programs;
+pub mod venv;
