@@ -15,6 +15,7 @@ mod ipv6;
 mod permissions;
 mod render;
 mod reservations;
+mod select;
 mod subnets;
 mod tags;
 mod trunks;

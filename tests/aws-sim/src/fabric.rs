@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::security::Rule;
 use crate::time::SimTime;
-use crate::world::{AttachmentStatus, Eni, World};
+use crate::world::{AttachmentStatus, Eni, GroupRule, World};
 
 /// The VPCs and what is in them, as EC2's own data plane knows it: no view lags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl World {
     pub fn fabric(&self) -> Fabric {
         let vpcs = self.vpcs.values().map(|vpc| FabricVpc {
             id: vpc.id.to_string(),
-            cidrs: vpc.cidrs.clone(),
+            cidrs: vpc.cidrs(),
         });
         let subnets = self.subnets.values().map(|subnet| FabricSubnet {
             id: subnet.id.to_string(),
@@ -106,8 +106,8 @@ impl World {
         let groups = self.groups.values().map(|group| FabricGroup {
             id: group.id.to_string(),
             vpc_id: group.vpc.to_string(),
-            ingress: group.ingress.clone(),
-            egress: group.egress.clone(),
+            ingress: rules(&group.ingress),
+            egress: rules(&group.egress),
         });
         Fabric {
             vpcs: vpcs.collect(),
@@ -119,6 +119,10 @@ impl World {
 }
 
 /// `None` for an EFA without a network device: no packet of IP reaches it.
+fn rules(rules: &[GroupRule]) -> Vec<Rule> {
+    rules.iter().map(|rule| rule.rule.clone()).collect()
+}
+
 fn fabric_eni(eni: &Eni) -> Option<FabricEni> {
     let attachment = eni.attachment.as_ref();
     Some(FabricEni {

@@ -42,7 +42,7 @@ pub use faults::{Effect, Fault, ImdsEffect, ImdsFault, Refused, When, Window};
 pub use iam::Deny;
 pub use ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
 pub use log::CallRecord;
-pub use security::{Peer, Protocol, Rule};
+pub use security::{Messages, Peer, Protocol, Rule};
 pub use sim::{ImdsFor, Sim};
 pub use throttle::{Buckets, Size, Throttling};
 pub use time::SimTime;

@@ -22,19 +22,18 @@ pub use self::eni::{
     Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
 };
 pub(crate) use self::instance::NewInstance;
-pub use self::instance::{
-    ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason,
-};
+pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason};
 pub(crate) use self::network::NewRule;
 pub use self::network::{
-    Direction, Group, GroupRule, Reservation, ReservationKind, Subnet, SubnetAttributes, Tenancy, Vpc, VpcCidr,
+    Direction, Group, GroupRule, Reservation, ReservationKind, Subnet, SubnetAttributes, Tenancy,
+    Vpc, VpcCidr,
 };
 pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
 use crate::events::{Planned, Step};
 use crate::faults::Faults;
 use crate::history::History;
 use crate::iam::Iam;
-use crate::ids::{mix, AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId, mix};
 use crate::log::CallLog;
 use crate::subnet::Order;
 use crate::throttle::{Buckets, Throttling};

@@ -63,19 +63,33 @@ pub(super) fn owned_subnet<'w>(
 /// `VpcId`, of one that is there.
 pub(super) fn vpc<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Vpc> {
     let id = vpc_id(input.required("VpcId")?)?;
+    owned_vpc(world, input, &id)
+}
+
+/// The VPC, if it is the caller's.
+pub(super) fn owned_vpc<'w>(world: &'w World, input: &Input<'_>, id: &VpcId) -> Result<&'w Vpc> {
     world
-        .vpc(&id)
+        .vpc(id)
         .filter(|vpc| vpc.account == input.account())
-        .ok_or_else(|| Ec2Error::no_such_vpc(&id))
+        .ok_or_else(|| Ec2Error::no_such_vpc(id))
 }
 
 /// `GroupId`, of one that is there.
 pub(super) fn group<'w>(world: &'w World, input: &Input<'_>) -> Result<&'w Group> {
     let id = group_id(input.required("GroupId")?)?;
+    owned_group(world, input, &id)
+}
+
+/// The group, if it is the caller's.
+pub(super) fn owned_group<'w>(
+    world: &'w World,
+    input: &Input<'_>,
+    id: &GroupId,
+) -> Result<&'w Group> {
     world
-        .group(&id)
+        .group(id)
         .filter(|group| world.owns(input.account(), &group.vpc))
-        .ok_or_else(|| Ec2Error::no_such_group(&id))
+        .ok_or_else(|| Ec2Error::no_such_group(id))
 }
 
 pub(super) fn eni_id(text: &str) -> Result<EniId> {

@@ -1,6 +1,5 @@
 //! ENIs, tags and what else several actions show, as XML.
 
-use crate::security::{Peer, Protocol, Rule};
 use crate::time::iso8601_millis;
 use crate::world::{Attachment, Eni, Tags, World};
 use crate::xml::Xml;
@@ -98,35 +97,6 @@ pub(super) fn tags(xml: &mut Xml, tags: &Tags) {
     xml.set("tagSet", tags, |xml, (key, value)| {
         xml.text("key", key).text("value", value);
     });
-}
-
-pub(super) fn rule(xml: &mut Xml, account: &str, rule: &Rule) {
-    xml.text("ipProtocol", rule.protocol.as_str());
-    match (&rule.ports, rule.protocol) {
-        (Some(ports), _) => {
-            xml.text("fromPort", ports.start())
-                .text("toPort", ports.end());
-        }
-        (None, Protocol::Icmp) => {
-            xml.text("fromPort", -1).text("toPort", -1);
-        }
-        (None, Protocol::Tcp | Protocol::Udp) => {
-            xml.text("fromPort", 0).text("toPort", u16::MAX);
-        }
-        (None, Protocol::All) => {}
-    }
-    let (cidr, group) = match &rule.peer {
-        Peer::Cidr(cidr) => (Some(cidr), None),
-        Peer::Group(group) => (None, Some(group)),
-    };
-    xml.set("groups", group, |xml, group| {
-        xml.text("userId", account).text("groupId", group);
-    });
-    xml.set("ipRanges", cidr, |xml, cidr| {
-        xml.text("cidrIp", cidr);
-    });
-    xml.set("ipv6Ranges", std::iter::empty::<()>(), |_, ()| {});
-    xml.set("prefixListIds", std::iter::empty::<()>(), |_, ()| {});
 }
 
 /// What actions without a result answer.

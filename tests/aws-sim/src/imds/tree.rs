@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::actions::IMAGE;
 use crate::ids::{InstanceId, mix};
 use crate::time::{SimTime, iso8601};
-use crate::world::{Eni, Instance, InstanceState, World};
+use crate::world::{Eni, Instance, InstanceState, Vpc, World};
 
 /// A directory or a leaf.
 #[derive(Debug)]
@@ -148,10 +148,7 @@ pub(super) fn of(world: &World, now: SimTime, id: &InstanceId) -> Option<Node> {
 fn interface(world: &World, eni: &Eni) -> Node {
     let attachment = eni.attachment.as_ref();
     let subnet = world.subnet(&eni.subnet);
-    let vpc_cidrs = world
-        .vpc(&eni.vpc)
-        .map(|vpc| vpc.cidrs.as_slice())
-        .unwrap_or_default();
+    let vpc_cidrs = world.vpc(&eni.vpc).map(Vpc::cidrs).unwrap_or_default();
     let public = eni.public_address;
     let associations = public.zip(eni.primary).map(|(address, private)| {
         let own = [(address.to_string(), Node::Text(private.to_string()))];

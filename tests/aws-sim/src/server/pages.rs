@@ -26,7 +26,7 @@ fn world_page(world: &World, now: SimTime) -> String {
         format_args!("{} account {} at {now}", config.region, config.account),
     );
     for vpc in world.vpcs.values() {
-        line(&mut page, format_args!("{} {}", vpc.id, join(&vpc.cidrs)));
+        line(&mut page, format_args!("{} {}", vpc.id, join(&vpc.cidrs())));
         for subnet in world.subnets.values().filter(|subnet| subnet.vpc == vpc.id) {
             let (cidr, free) = (subnet.pool.cidr(), subnet.pool.free());
             line(

@@ -1,16 +1,26 @@
-//! VPCs, subnets and security groups.
+//! VPCs and subnets.
+
+mod groups;
+mod ranges;
+mod reservations;
+mod take;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Ask, Tags, World};
+pub(crate) use self::groups::NewRule;
+pub use self::groups::{Direction, Group, GroupRule};
+pub use self::reservations::{Reservation, ReservationKind};
+use super::{Tags, World};
 use crate::error::{Ec2Error, Result};
-use crate::ids::{EniId, GroupId, SubnetId, VpcId};
-use crate::security::{Peer, Rule};
-use crate::subnet::{AddressPool, Refusal};
+use crate::ids::{EniId, GroupId, ReservationId, SubnetCidrId, SubnetId, VpcCidrId, VpcId};
+use crate::subnet::AddressPool;
 use crate::subnet6::Ipv6Pool;
+
+/// EC2's default quota of CIDRs of a VPC, for IPv4 and for IPv6 each.
+const MOST_VPC_CIDRS: usize = 5;
 
 /// A VPC.
 #[derive(Clone, Debug)]
@@ -19,12 +29,66 @@ pub struct Vpc {
     pub id: VpcId,
     /// The account that it belongs to, and all that is in it.
     pub account: String,
-    /// The first is the primary.
-    pub cidrs: Vec<Ipv4Net>,
+    /// Its IPv4 ranges. The first is the primary.
+    pub ipv4: Vec<VpcCidr<Ipv4Net>>,
+    /// Its IPv6 ranges, each a /56.
+    pub ipv6: Vec<VpcCidr<Ipv6Net>>,
     /// The group that an ENI gets when none is named.
     pub default_group: GroupId,
+    /// EC2's `instanceTenancy`.
+    pub tenancy: Tenancy,
+    /// EC2's `enableDnsSupport`.
+    pub dns_support: bool,
+    /// EC2's `enableDnsHostnames`.
+    pub dns_hostnames: bool,
+    /// EC2's `enableNetworkAddressUsageMetrics`.
+    pub usage_metrics: bool,
     /// Tags.
     pub tags: Tags,
+}
+
+impl Vpc {
+    /// Its IPv4 ranges, the primary first.
+    #[must_use]
+    pub fn cidrs(&self) -> Vec<Ipv4Net> {
+        self.ipv4.iter().map(|block| block.cidr).collect()
+    }
+
+    /// Its IPv6 ranges.
+    #[must_use]
+    pub fn ipv6_cidrs(&self) -> Vec<Ipv6Net> {
+        self.ipv6.iter().map(|block| block.cidr).collect()
+    }
+}
+
+/// A range of a VPC, with the id that EC2 gives to that they belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpcCidr<N> {
+    /// `vpc-cidr-assoc-...`
+    pub id: VpcCidrId,
+    /// The range.
+    pub cidr: N,
+}
+
+/// Whose hardware instances of a VPC are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tenancy {
+    /// Shared.
+    #[default]
+    Default,
+    /// Of this account alone.
+    Dedicated,
+}
+
+impl Tenancy {
+    /// As EC2 writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tenancy::Default => "default",
+            Tenancy::Dedicated => "dedicated",
+        }
+    }
 }
 
 /// A subnet.
@@ -40,30 +104,43 @@ pub struct Subnet {
     pub pool: AddressPool,
     /// Its IPv6 addresses, when it has an IPv6 block.
     pub ipv6: Option<Ipv6Pool>,
+    /// What EC2 calls that the subnet has `ipv6`, when it has.
+    pub ipv6_association: Option<SubnetCidrId>,
+    /// What new ENIs and instances get.
+    pub attributes: SubnetAttributes,
+    /// Its CIDR reservations.
+    pub reservations: BTreeMap<ReservationId, Reservation>,
     /// Who holds a single address, or the prefix that begins with it.
     pub(crate) holders: BTreeMap<Ipv4Addr, EniId>,
     /// Tags.
     pub tags: Tags,
 }
 
-/// A security group.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// `sg-...`
-    pub id: GroupId,
-    /// Its name, unique in the VPC.
-    pub name: String,
-    /// The VPC it belongs to.
-    pub vpc: VpcId,
-    /// What may come in.
-    pub ingress: Vec<Rule>,
-    /// What may go out.
-    pub egress: Vec<Rule>,
-    /// Tags.
-    pub tags: Tags,
+/// What ModifySubnetAttribute changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SubnetAttributes {
+    /// Whether an instance's primary ENI gets a public address.
+    pub map_public_ip_on_launch: bool,
+    /// Whether a new ENI gets an IPv6 address.
+    pub assign_ipv6_on_creation: bool,
+    /// EC2's `enableDns64`.
+    pub dns64: bool,
+    /// Whether instances are named after themselves, and not after their addresses.
+    pub resource_names: bool,
+    /// EC2's `enableResourceNameDnsARecord`.
+    pub resource_name_a_record: bool,
+    /// EC2's `enableResourceNameDnsAAAARecord`.
+    pub resource_name_aaaa_record: bool,
 }
 
 impl World {
+    /// The zones of the Region, by name.
+    #[must_use]
+    pub fn zones(&self) -> Vec<String> {
+        let region = &self.config.region;
+        ('a'..='f').map(|zone| format!("{region}{zone}")).collect()
+    }
+
     /// Makes a VPC in the world's own account, with its default group: everything in from the group itself,
     /// everything out.
     ///
@@ -78,30 +155,26 @@ impl World {
     /// # Errors
     /// `InvalidVpc.Range`
     pub fn add_vpc_in(&mut self, account: &str, cidr: Ipv4Net) -> Result<VpcId> {
-        check_vpc_range(cidr)?;
+        ranges::check_vpc(cidr)?;
         let id = VpcId::new(&mut self.dice);
-        let default_group = GroupId::new(&mut self.dice);
-        self.vpcs.insert(
-            id.clone(),
-            Vpc {
-                id: id.clone(),
-                account: account.to_owned(),
-                cidrs: vec![cidr.trunc()],
-                default_group: default_group.clone(),
-                tags: Tags::new(),
-            },
-        );
-        self.groups.insert(
-            default_group.clone(),
-            Group {
-                id: default_group.clone(),
-                name: "default".to_owned(),
-                vpc: id.clone(),
-                ingress: vec![Rule::all(Peer::Group(default_group))],
-                egress: vec![Rule::all(Peer::Cidr(Ipv4Net::default()))],
-                tags: Tags::new(),
-            },
-        );
+        let primary = VpcCidr {
+            id: VpcCidrId::new(&mut self.dice),
+            cidr: cidr.trunc(),
+        };
+        let default_group = self.add_default_group(&id);
+        let vpc = Vpc {
+            id: id.clone(),
+            account: account.to_owned(),
+            ipv4: vec![primary],
+            ipv6: Vec::new(),
+            default_group,
+            tenancy: Tenancy::Default,
+            dns_support: true,
+            dns_hostnames: false,
+            usage_metrics: false,
+            tags: Tags::new(),
+        };
+        self.vpcs.insert(id.clone(), vpc);
         self.touch();
         Ok(id)
     }
@@ -109,20 +182,72 @@ impl World {
     /// Gives a VPC another CIDR, as AssociateVpcCidrBlock.
     ///
     /// # Errors
-    /// `InvalidVpcID.NotFound`; `InvalidVpc.Range` when it is not /16 to /28, or overlaps one that the VPC has.
-    pub fn add_vpc_cidr(&mut self, vpc: &VpcId, cidr: Ipv4Net) -> Result<()> {
-        check_vpc_range(cidr)?;
-        let vpc = self
-            .vpcs
-            .get_mut(vpc)
-            .ok_or_else(|| Ec2Error::no_such_vpc(vpc))?;
-        if vpc.cidrs.iter().any(|other| overlap(*other, cidr)) {
-            let message = format!("The CIDR '{cidr}' conflicts with another of the VPC");
-            return Err(Ec2Error::client("InvalidVpc.Range", message));
+    /// `InvalidVpcID.NotFound`; `InvalidVpc.Range` when it is not /16 to /28, overlaps one that the VPC has, or
+    /// may not stand beside them; `CidrLimitExceeded` above five.
+    pub fn add_vpc_cidr(&mut self, vpc: &VpcId, cidr: Ipv4Net) -> Result<VpcCidrId> {
+        ranges::check_vpc(cidr)?;
+        let known = self.vpcs.get(vpc);
+        let known = known.ok_or_else(|| Ec2Error::no_such_vpc(vpc))?.cidrs();
+        ranges::check_beside(cidr, &known)?;
+        check_room(vpc, known.len())?;
+        let id = VpcCidrId::new(&mut self.dice);
+        let block = VpcCidr {
+            id: id.clone(),
+            cidr: cidr.trunc(),
+        };
+        self.change_vpc(vpc, |vpc| vpc.ipv4.push(block))?;
+        Ok(id)
+    }
+
+    /// Gives a VPC a /56 of IPv6, as Amazon provides them.
+    ///
+    /// # Errors
+    /// `InvalidVpcID.NotFound`; `CidrLimitExceeded` above five.
+    pub fn add_vpc_ipv6(&mut self, vpc: &VpcId) -> Result<VpcCidrId> {
+        let known = self.vpcs.get(vpc);
+        check_room(
+            vpc,
+            known.ok_or_else(|| Ec2Error::no_such_vpc(vpc))?.ipv6.len(),
+        )?;
+        let id = VpcCidrId::new(&mut self.dice);
+        let cidr = self.free_ipv6_block();
+        let block = VpcCidr {
+            id: id.clone(),
+            cidr,
+        };
+        self.change_vpc(vpc, |vpc| vpc.ipv6.push(block))?;
+        Ok(id)
+    }
+
+    /// A /56 of the range for documentation that no VPC has.
+    fn free_ipv6_block(&mut self) -> Ipv6Net {
+        const DOCUMENTATION: u128 = 0x2001_0db8 << 96;
+        loop {
+            let place = u128::from(self.dice.roll() & 0x00ff_ffff);
+            let block = Ipv6Net::new_assert((DOCUMENTATION | place << 72).into(), 56);
+            if !self
+                .vpcs
+                .values()
+                .any(|vpc| vpc.ipv6_cidrs().contains(&block))
+            {
+                return block;
+            }
         }
-        vpc.cidrs.push(cidr.trunc());
+    }
+
+    pub(crate) fn change_vpc(&mut self, id: &VpcId, f: impl FnOnce(&mut Vpc)) -> Result<()> {
+        let vpc = self.vpcs.get_mut(id);
+        f(vpc.ok_or_else(|| Ec2Error::no_such_vpc(id))?);
         self.touch();
         Ok(())
+    }
+
+    /// Deletes a VPC and its default group.
+    pub(crate) fn delete_vpc(&mut self, id: &VpcId) {
+        if let Some(vpc) = self.vpcs.remove(id) {
+            self.groups.remove(&vpc.default_group);
+        }
+        self.touch();
     }
 
     /// Makes a subnet. `az` is a zone's name, such as `us-east-1a`.
@@ -130,24 +255,16 @@ impl World {
     /// # Errors
     /// `InvalidVpcID.NotFound`; `InvalidSubnet.Range` outside the VPC or not /16 to /28; `InvalidSubnet.Conflict`.
     pub fn add_subnet(&mut self, vpc: &VpcId, cidr: Ipv4Net, az: &str) -> Result<SubnetId> {
-        let cidr = cidr.trunc();
-        let cidrs = &self
-            .vpcs
-            .get(vpc)
-            .ok_or_else(|| Ec2Error::no_such_vpc(vpc))?
-            .cidrs;
-        if !(16..=28).contains(&cidr.prefix_len()) || !cidrs.iter().any(|c| c.contains(&cidr)) {
-            let message = format!("The CIDR '{cidr}' is invalid.");
-            return Err(Ec2Error::client("InvalidSubnet.Range", message));
-        }
-        let mut siblings = self.subnets.values().filter(|subnet| subnet.vpc == *vpc);
-        if siblings.any(|subnet| overlap(subnet.pool.cidr(), cidr)) {
-            let message = format!("The CIDR '{cidr}' conflicts with another subnet");
-            return Err(Ec2Error::client("InvalidSubnet.Conflict", message));
-        }
-        if !az.starts_with(&self.config.region) || az.len() != self.config.region.len() + 1 {
-            let region = &self.config.region;
-            let why = format!("Subnets can currently only be created in zones of {region}.");
+        let cidrs = self.vpcs.get(vpc);
+        let cidrs = cidrs.ok_or_else(|| Ec2Error::no_such_vpc(vpc))?.cidrs();
+        let siblings = self.subnets_of(vpc).map(|subnet| subnet.pool.cidr());
+        ranges::check_subnet(cidr, &cidrs, siblings)?;
+        let zones = self.zones();
+        if !zones.iter().any(|zone| zone == az) {
+            let why = format!(
+                "Subnets can currently only be created in the following availability zones: {}.",
+                zones.join(", ")
+            );
             return Err(Ec2Error::value(az, "availabilityZone", &why));
         }
         let id = SubnetId::new(&mut self.dice);
@@ -155,8 +272,11 @@ impl World {
             id: id.clone(),
             vpc: vpc.clone(),
             az: az.to_owned(),
-            pool: AddressPool::new(cidr),
+            pool: AddressPool::new(cidr.trunc()),
             ipv6: None,
+            ipv6_association: None,
+            attributes: SubnetAttributes::default(),
+            reservations: BTreeMap::new(),
             holders: BTreeMap::new(),
             tags: Tags::new(),
         };
@@ -165,239 +285,70 @@ impl World {
         Ok(id)
     }
 
-    /// Makes a security group.
+    /// Gives a subnet an IPv6 block, as AssociateSubnetCidrBlock.
     ///
     /// # Errors
-    /// `InvalidVpcID.NotFound`; `InvalidGroup.Duplicate`; `InvalidGroup.NotFound` when a rule names no group.
-    pub fn add_security_group(
-        &mut self,
-        vpc: &VpcId,
-        name: &str,
-        ingress: Vec<Rule>,
-        egress: Vec<Rule>,
-    ) -> Result<GroupId> {
-        if !self.vpcs.contains_key(vpc) {
-            return Err(Ec2Error::no_such_vpc(vpc));
+    /// `InvalidSubnetID.NotFound`; `InvalidSubnet.Range` outside the VPC or not a /64; `InvalidSubnet.Conflict`;
+    /// `InvalidParameterValue` when it has one already.
+    pub fn add_subnet_ipv6(&mut self, id: &SubnetId, cidr: Ipv6Net) -> Result<SubnetCidrId> {
+        let subnet = self
+            .subnet(id)
+            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
+        if subnet.ipv6.is_some() {
+            let message = format!("The subnet '{id}' already has an IPv6 CIDR block.");
+            return Err(Ec2Error::invalid(message));
         }
-        if self
-            .groups
-            .values()
-            .any(|group| group.vpc == *vpc && group.name == name)
-        {
-            let message = format!("The security group '{name}' already exists for VPC '{vpc}'");
-            return Err(Ec2Error::client("InvalidGroup.Duplicate", message));
-        }
-        for rule in ingress.iter().chain(&egress) {
-            if let Peer::Group(peer) = &rule.peer
-                && !self.groups.contains_key(peer)
-            {
-                return Err(Ec2Error::no_such_group(peer));
-            }
-        }
-        let id = GroupId::new(&mut self.dice);
-        let group = Group {
-            id: id.clone(),
-            name: name.to_owned(),
-            vpc: vpc.clone(),
-            ingress,
-            egress,
-            tags: Tags::new(),
-        };
-        self.groups.insert(id.clone(), group);
-        self.touch();
-        Ok(id)
+        self.check_subnet_ipv6(&subnet.vpc, cidr)?;
+        let association = SubnetCidrId::new(&mut self.dice);
+        let named = association.clone();
+        self.change_subnet(id, |subnet| {
+            subnet.ipv6 = Some(Ipv6Pool::new(cidr.trunc()));
+            subnet.ipv6_association = Some(named);
+        })?;
+        Ok(association)
     }
 
-    /// Lets more into a group.
-    ///
-    /// # Errors
-    /// `InvalidGroup.NotFound`.
-    pub fn authorize_ingress(&mut self, group: &GroupId, rule: Rule) -> Result<()> {
-        let found = self
-            .groups
-            .get_mut(group)
-            .ok_or_else(|| Ec2Error::no_such_group(group))?;
-        found.ingress.push(rule);
+    /// Whether a subnet of this VPC could have this IPv6 block.
+    pub(crate) fn check_subnet_ipv6(&self, vpc: &VpcId, cidr: Ipv6Net) -> Result<()> {
+        let blocks = self.vpc(vpc).map(Vpc::ipv6_cidrs).unwrap_or_default();
+        let siblings = self.subnets_of(vpc);
+        let siblings = siblings.filter_map(|subnet| Some(subnet.ipv6.as_ref()?.cidr()));
+        ranges::check_subnet_ipv6(cidr, &blocks, siblings)
+    }
+
+    /// The subnets of a VPC.
+    pub(crate) fn subnets_of(&self, vpc: &VpcId) -> impl Iterator<Item = &Subnet> {
+        let subnets = self.subnets.values();
+        subnets.filter(move |subnet| subnet.vpc == *vpc)
+    }
+
+    /// EC2's `availableIpAddressCount`.
+    pub(crate) fn available(&self, subnet: &Subnet) -> usize {
+        subnet.pool.free()
+    }
+
+    pub(crate) fn change_subnet(
+        &mut self,
+        id: &SubnetId,
+        f: impl FnOnce(&mut Subnet),
+    ) -> Result<()> {
+        let subnet = self.subnets.get_mut(id);
+        f(subnet.ok_or_else(|| Ec2Error::no_such_subnet(id))?);
         self.touch();
         Ok(())
     }
 
-    /// The groups of a new ENI: those asked for, or the VPC's default.
-    pub(crate) fn groups_for(&self, vpc: &VpcId, asked: Vec<GroupId>) -> Result<Vec<GroupId>> {
-        if asked.is_empty() {
-            let vpc = self
-                .vpcs
-                .get(vpc)
-                .ok_or_else(|| Ec2Error::no_such_vpc(vpc))?;
-            return Ok(vec![vpc.default_group.clone()]);
-        }
-        // EC2's default quota.
-        if asked.len() > 5 {
-            return Err(Ec2Error::client(
-                "SecurityGroupsPerInterfaceLimitExceeded",
-                "The maximum number of security groups per interface has been reached.",
-            ));
-        }
-        for id in &asked {
-            let group = self
-                .groups
-                .get(id)
-                .ok_or_else(|| Ec2Error::no_such_group(id))?;
-            if group.vpc != *vpc {
-                let message = format!(
-                    "You have specified two resources that belong to different networks: {id}, {vpc}"
-                );
-                return Err(Ec2Error::client("InvalidGroup.NotFound", message));
-            }
-        }
-        Ok(asked)
-    }
-
-    /// Takes this address of a subnet.
-    pub(crate) fn take_address(&mut self, id: &SubnetId, address: Ipv4Addr) -> Result<Ipv4Addr> {
-        let subnet = self
-            .subnets
-            .get_mut(id)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        match subnet.pool.take(address) {
-            Ok(()) => Ok(address),
-            Err(Refusal::Taken) => Err(Ec2Error::client(
-                "InvalidIPAddress.InUse",
-                format!("Address {address} is in use."),
-            )),
-            Err(Refusal::Reserved) => Err(Ec2Error::invalid(format!(
-                "Address {address} is in subnet's reserved address range"
-            ))),
-            Err(Refusal::Outside | Refusal::NotABlock) => Err(Ec2Error::invalid(format!(
-                "Address {address} does not fall within the subnet's address range"
-            ))),
-        }
-    }
-
-    /// Takes this /28 of a subnet.
-    pub(crate) fn take_prefix(&mut self, id: &SubnetId, prefix: Ipv4Net) -> Result<Ipv4Net> {
-        let subnet = self
-            .subnets
-            .get_mut(id)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        let message = match subnet.pool.take_block(prefix) {
-            Ok(()) => return Ok(prefix),
-            Err(Refusal::NotABlock) => {
-                let why = "The prefix must be a /28 and begin on a multiple of 16.";
-                return Err(Ec2Error::value(prefix, "Ipv4Prefix", why));
-            }
-            Err(Refusal::Taken) => {
-                format!("The prefix {prefix} has addresses that are already in use.")
-            }
-            Err(Refusal::Reserved) => {
-                format!("The prefix {prefix} has addresses in subnet's reserved address range")
-            }
-            Err(Refusal::Outside) => {
-                format!("The prefix {prefix} does not fall within the subnet's address range")
-            }
-        };
-        Err(Ec2Error::invalid(message))
-    }
-
-    /// Takes so many addresses of a subnet: all or none.
-    pub(crate) fn take_addresses(&mut self, id: &SubnetId, count: usize) -> Result<Vec<Ipv4Addr>> {
-        let subnet = self
-            .subnets
-            .get_mut(id)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        if subnet.pool.free() < count {
-            return Err(if self.config.vague_subnet_errors {
-                Ec2Error::vaguely_insufficient()
-            } else {
-                Ec2Error::no_free_addresses()
-            });
-        }
-        let (order, dice) = (self.config.order, &mut self.dice);
-        Ok((0..count)
-            .filter_map(|_| subnet.pool.take_any(order, dice))
-            .collect())
-    }
-
-    /// Takes so many prefixes of a subnet: all or none.
-    pub(crate) fn take_prefixes(&mut self, id: &SubnetId, count: usize) -> Result<Vec<Ipv4Net>> {
-        let subnet = self
-            .subnets
-            .get_mut(id)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        let (order, dice) = (self.config.order, &mut self.dice);
-        let mut taken = Vec::new();
-        while taken.len() < count {
-            if let Some(prefix) = subnet.pool.take_any_block(order, dice) {
-                taken.push(prefix);
-                continue;
-            }
-            taken
-                .into_iter()
-                .for_each(|prefix| subnet.pool.give_back_block(prefix));
-            return Err(if self.config.vague_subnet_errors {
-                Ec2Error::vaguely_insufficient()
-            } else {
-                Ec2Error::no_free_blocks()
-            });
-        }
-        Ok(taken)
-    }
-
-    pub(crate) fn give_back(
-        &mut self,
-        id: &SubnetId,
-        addresses: &[Ipv4Addr],
-        prefixes: &[Ipv4Net],
-    ) {
-        if let Some(subnet) = self.subnets.get_mut(id) {
-            addresses
-                .iter()
-                .for_each(|address| subnet.pool.give_back(*address));
-            prefixes
-                .iter()
-                .for_each(|prefix| subnet.pool.give_back_block(*prefix));
-        }
-    }
-
-    /// Takes what is asked for: all or none.
-    pub(crate) fn take(
-        &mut self,
-        id: &SubnetId,
-        ask: Ask<Ipv4Addr, Ipv4Net>,
-    ) -> Result<(Vec<Ipv4Addr>, Vec<Ipv4Net>)> {
-        let mut taken = (Vec::new(), Vec::new());
-        let refused = match ask {
-            Ask::AddressCount(count) => return Ok((self.take_addresses(id, count)?, Vec::new())),
-            Ask::PrefixCount(count) => return Ok((Vec::new(), self.take_prefixes(id, count)?)),
-            Ask::Addresses(asked) => asked.into_iter().find_map(|address| {
-                let address = self.take_address(id, address);
-                address.map(|address| taken.0.push(address)).err()
-            }),
-            Ask::Prefixes(asked) => asked.into_iter().find_map(|prefix| {
-                let prefix = self.take_prefix(id, prefix);
-                prefix.map(|prefix| taken.1.push(prefix)).err()
-            }),
-        };
-        match refused {
-            None => Ok(taken),
-            Some(error) => {
-                self.give_back(id, &taken.0, &taken.1);
-                Err(error)
-            }
-        }
+    pub(crate) fn delete_subnet(&mut self, id: &SubnetId) {
+        self.subnets.remove(id);
+        self.touch();
     }
 }
 
-fn check_vpc_range(cidr: Ipv4Net) -> Result<()> {
-    if (16..=28).contains(&cidr.prefix_len()) {
+fn check_room(vpc: &VpcId, known: usize) -> Result<()> {
+    if known < MOST_VPC_CIDRS {
         return Ok(());
     }
-    Err(Ec2Error::client(
-        "InvalidVpc.Range",
-        format!("The CIDR '{cidr}' is invalid."),
-    ))
-}
-
-fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
-    one.contains(&other) || other.contains(&one)
+    let message =
+        format!("This network '{vpc}' has met its maximum number of allowed CIDRs: {known}");
+    Err(Ec2Error::client("CidrLimitExceeded", message))
 }

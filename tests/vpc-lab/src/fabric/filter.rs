@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
 
-use aws_sim::{Fabric, FabricEni, Peer, Protocol, Rule};
+use aws_sim::{Fabric, FabricEni, Messages, Peer, Protocol, Rule};
 use ipnet::Ipv4Net;
 
 use super::{Drops, Endpoint, Link, held, line};
@@ -175,6 +175,8 @@ fn vpc_end<'a>((_, link): &'a (&FabricEni, &Link)) -> &'a str {
 fn peer(side: &str, peer: &Peer, enis: &[(&FabricEni, &Link)]) -> Option<String> {
     match peer {
         Peer::Cidr(net) => Some(format!("{side} {net}")),
+        // The lab's network is IPv4.
+        Peer::Cidr6(_) => None,
         Peer::Group(id) => {
             let holds = members(enis, id.as_str())
                 .flat_map(|(eni, _)| held(eni))
@@ -184,18 +186,26 @@ fn peer(side: &str, peer: &Peer, enis: &[(&FabricEni, &Link)]) -> Option<String>
     }
 }
 
-/// Protocol and ports of a security group's rule.
+/// Protocol and ports of a security group's rule; `None` if no packet of IPv4 matches.
 fn traffic(rule: &Rule) -> Option<String> {
     let protocol = match rule.protocol {
         Protocol::All => return Some(String::new()),
-        other => other.as_str(),
+        Protocol::Icmpv6(_) => return None,
+        Protocol::Icmp(messages) => return Some(icmp(messages)),
+        other => other.to_string(),
     };
     Some(match &rule.ports {
-        Some(ports) if rule.protocol != Protocol::Icmp => {
-            format!("{protocol} dport {}-{}", ports.start(), ports.end())
-        }
-        _ => format!("meta l4proto {protocol}"),
+        Some(ports) => format!("{protocol} dport {}-{}", ports.start(), ports.end()),
+        None => format!("meta l4proto {protocol}"),
     })
+}
+
+fn icmp(messages: Messages) -> String {
+    match messages {
+        Messages::All => "meta l4proto icmp".to_owned(),
+        Messages::Type(kind) => format!("icmp type {kind}"),
+        Messages::Code(kind, code) => format!("icmp type {kind} icmp code {code}"),
+    }
 }
 
 /// One to one, both ways; the rest is the kernel's connection tracking.
