@@ -218,7 +218,9 @@ fn carry(
         ),
     };
     if truncated {
-        let half = (0..=body.len() / 2).rev().find(|at| body.is_char_boundary(*at));
+        let half = (0..=body.len() / 2)
+            .rev()
+            .find(|at| body.is_char_boundary(*at));
         body.truncate(half.unwrap_or(0));
     }
     Response {

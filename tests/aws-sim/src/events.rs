@@ -4,7 +4,9 @@
 //! Things are named by id or by their `Name` tag; an ENI also as `NODE/INDEX`, the ENI at that device index of an
 //! instance on its first network card.
 
+mod addresses;
 mod apply;
+mod named;
 mod plan;
 
 use std::net::IpAddr;
@@ -329,4 +331,3 @@ pub enum EventError {
     #[error("EC2 refuses it: {0}")]
     Refused(#[from] crate::error::Ec2Error),
 }
-

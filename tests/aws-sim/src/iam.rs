@@ -99,7 +99,9 @@ pub(crate) fn unauthorized(
     resource: Option<&str>,
     request_id: &str,
 ) -> Ec2Error {
-    let on = resource.map_or(String::new(), |resource| format!(" on resource: {resource}"));
+    let on = resource.map_or(String::new(), |resource| {
+        format!(" on resource: {resource}")
+    });
     let encoded = match resource {
         Some(_) => format!(
             ". Encoded authorization failure message: {}",

@@ -4,11 +4,17 @@
 //!
 //! [`imds_lag`]: crate::WorldConfig::imds_lag
 
+mod base64;
+mod node;
 mod tree;
 
 use std::time::Duration;
 
+use self::node::Node;
+use crate::call::Delivery;
+use crate::faults::{Asker, ImdsEffect, ImdsStruck};
 use crate::ids::InstanceId;
+use crate::log::ImdsRecord;
 use crate::time::SimTime;
 use crate::tokens;
 use crate::world::World;
@@ -24,7 +30,7 @@ pub struct ImdsRequest {
     pub token: Option<String>,
     /// `X-aws-ec2-metadata-token-ttl-seconds`
     pub token_ttl: Option<String>,
-    /// Whether there is an `X-Forwarded-For`: a proxy has no business here.
+    /// Whether there is an `X-Forwarded-For`. No token is given out to a proxy.
     pub forwarded: bool,
 }
 
@@ -59,87 +65,220 @@ pub struct ImdsReply {
     pub status: u16,
     /// `text/plain`, `application/json`, or `text/html` for errors.
     pub content_type: &'static str,
-    /// `X-aws-ec2-metadata-token-ttl-seconds`, in the reply to a PUT.
+    /// `X-aws-ec2-metadata-token-ttl-seconds`: of a new token, or what is left of the one that was used.
     pub token_ttl: Option<u32>,
+    /// `Allow`, in replies that are about methods.
+    pub allow: Option<&'static str>,
     /// Text, without a newline at its end.
     pub body: String,
+    /// Whether and when it reaches the instance.
+    pub delivery: Delivery,
+}
+
+impl ImdsReply {
+    fn new(status: u16, content_type: &'static str, body: String) -> ImdsReply {
+        ImdsReply {
+            status,
+            content_type,
+            token_ttl: None,
+            allow: None,
+            body,
+            delivery: Delivery::Now,
+        }
+    }
 }
 
 const LONGEST_TTL: u32 = 21_600;
 
-/// Answers as the metadata service of this instance.
-#[must_use]
-pub fn answer(world: &World, now: SimTime, id: &InstanceId, request: &ImdsRequest) -> ImdsReply {
-    let Some(instance) = world.instance(id) else {
-        return error(404, "Not Found");
+/// The versions that EC2's user guide lists, beside `latest`.
+const VERSIONS: [&str; 28] = [
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "2011-01-01",
+    "2011-05-01",
+    "2012-01-12",
+    "2014-02-25",
+    "2014-11-05",
+    "2015-10-20",
+    "2016-04-19",
+    "2016-06-30",
+    "2016-09-02",
+    "2018-03-28",
+    "2018-08-17",
+    "2018-09-24",
+    "2019-10-01",
+    "2020-10-27",
+    "2021-01-03",
+    "2021-03-23",
+    "2021-07-15",
+    "2022-09-24",
+    "2024-04-11",
+];
+
+/// Answers as the metadata service of this instance. The request is counted, and in the world's log if
+/// [`log_imds`](crate::WorldConfig::log_imds) says so.
+///
+/// The hop limit of tokens has no effect: it is the network that drops the reply, and on loopback there are no hops.
+pub fn answer(
+    world: &mut World,
+    now: SimTime,
+    id: &InstanceId,
+    request: &ImdsRequest,
+) -> ImdsReply {
+    let now = world.advance(now);
+    let struck = strike(world, now, id, &request.path);
+    let then = world.imds_time(now);
+    let then = struck.then.unwrap_or(then);
+    let arrives = match struck.latency {
+        Duration::ZERO => Delivery::Now,
+        latency => Delivery::After(latency),
     };
-    if !instance.imds.enabled || request.forwarded {
-        return error(403, "Forbidden");
+    let (delivery, status) = match struck.instead {
+        Some(ImdsEffect::Hang) => (Delivery::Never, None),
+        Some(ImdsEffect::Reset) => (Delivery::Reset, None),
+        Some(ImdsEffect::Status(status)) => (arrives, Some(status)),
+        _ => (arrives, None),
+    };
+    let reply = match status {
+        Some(status) => error(status),
+        None => decide(world, now, then, id, request),
+    };
+    let reply = ImdsReply { delivery, ..reply };
+    let heard = matches!(delivery, Delivery::Now | Delivery::After(_));
+    let record = world.config.log_imds.then(|| ImdsRecord {
+        at: now,
+        instance: id.clone(),
+        method: request.method.clone(),
+        path: request.path.clone(),
+        status: reply.status,
+        delivery,
+    });
+    let status = if heard { reply.status } else { 0 };
+    world.log.add_imds(status, record);
+    reply
+}
+
+/// What faults do to a request.
+fn strike(world: &mut World, now: SimTime, id: &InstanceId, path: &str) -> ImdsStruck {
+    if world.faults.imds_rules().next().is_none() {
+        return ImdsStruck::default();
+    }
+    let name = world.instance(id).and_then(|found| found.tags.get("Name"));
+    let name = name.cloned();
+    let asker = Asker {
+        account: "",
+        instance: Some((id.as_str(), name.as_deref())),
+    };
+    let (_, below) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+    let lag = world.config.imds_lag;
+    world.faults.strike_imds(now, below, asker, lag)
+}
+
+/// What the service answers when nothing goes wrong.
+fn decide(
+    world: &World,
+    now: SimTime,
+    then: SimTime,
+    id: &InstanceId,
+    request: &ImdsRequest,
+) -> ImdsReply {
+    let Some(instance) = world.instance(id) else {
+        return error(404);
+    };
+    if !instance.imds.enabled {
+        return error(403);
     }
     let path = request.path.split('?').next().unwrap_or_default();
     if path.trim_end_matches('/') == "/latest/api/token" {
         return match request.method.as_str() {
             "PUT" => put_token(world, now, id, request),
-            _ => error(405, "Method Not Allowed"),
+            "OPTIONS" => about_methods(200, "OPTIONS, PUT"),
+            _ => about_methods(405, "OPTIONS, PUT"),
         };
     }
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
-        return error(405, "Method Not Allowed");
-    }
-    let allowed = match &request.token {
-        Some(token) => tokens::is_valid(world, now, id, token),
-        None => instance.imds.v1_allowed,
+    let expires = match &request.token {
+        Some(token) => match tokens::expires(world, now, id, token) {
+            None => return error(401),
+            expires => expires,
+        },
+        None if instance.imds.v1_allowed => None,
+        None => return error(401),
     };
-    if !allowed {
-        return error(401, "Unauthorized");
+    let reply = match request.method.as_str() {
+        "GET" | "HEAD" => get(world, now, then, id, path),
+        "OPTIONS" => about_methods(200, "OPTIONS, GET, HEAD"),
+        _ => error(403),
+    };
+    let left = expires.map(|expires| expires.since(now).as_secs());
+    ImdsReply {
+        token_ttl: left.and_then(|left| u32::try_from(left).ok()),
+        ..reply
     }
-    get(world, now, id, path)
 }
 
 /// What is at `path`, such as `/latest/meta-data/mac`, for one who may ask.
-#[must_use]
-pub fn get(world: &World, now: SimTime, id: &InstanceId, path: &str) -> ImdsReply {
+fn get(world: &World, now: SimTime, then: SimTime, id: &InstanceId, path: &str) -> ImdsReply {
     let mut steps = path.split('/').filter(|step| !step.is_empty());
-    // Versions are dates; all that clients use are served alike.
-    let version = steps.next().unwrap_or_default();
-    let known = version == "latest" || is_date(version);
-    let Some(root) = tree::of(world, now, id).filter(|_| known) else {
-        return error(404, "Not Found");
+    let Some(view) = tree::View::new(world, now, then, id) else {
+        return error(404);
     };
-    let found = steps.try_fold(&root, |node, step| node.child(step));
+    let found = match steps.next() {
+        None => Some(Node::Text(format!("{}\nlatest", VERSIONS.join("\n")))),
+        Some(version) if version == "latest" || VERSIONS.contains(&version) => {
+            steps.try_fold(view.root(), |node, step| node.child(step))
+        }
+        Some(_) => None,
+    };
     match found {
-        Some(node) => ImdsReply {
-            status: 200,
-            content_type: node.content_type(),
-            token_ttl: None,
-            body: node.text(),
-        },
-        None => error(404, "Not Found"),
+        Some(node) => ImdsReply::new(200, node.content_type(), node.text()),
+        None => error(404),
     }
 }
 
 fn put_token(world: &World, now: SimTime, id: &InstanceId, request: &ImdsRequest) -> ImdsReply {
+    // A proxy has no business here.
+    if request.forwarded {
+        return error(403);
+    }
     let ttl = request
         .token_ttl
         .as_ref()
         .and_then(|ttl| ttl.trim().parse::<u32>().ok());
     let Some(ttl) = ttl.filter(|ttl| (1..=LONGEST_TTL).contains(ttl)) else {
-        return error(400, "Bad Request");
+        return error(400);
     };
     let expires = now.plus(Duration::from_secs(ttl.into()));
     ImdsReply {
-        status: 200,
-        content_type: "text/plain",
         token_ttl: Some(ttl),
-        body: tokens::issue(world, id, expires),
+        ..ImdsReply::new(200, "text/plain", tokens::issue(world, id, expires))
     }
 }
 
-fn is_date(version: &str) -> bool {
-    version.len() == 10 && version.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+fn about_methods(status: u16, allow: &'static str) -> ImdsReply {
+    ImdsReply {
+        allow: Some(allow),
+        ..ImdsReply::new(status, "text/plain", String::new())
+    }
 }
 
-fn error(status: u16, title: &str) -> ImdsReply {
+fn error(status: u16) -> ImdsReply {
+    let title = match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Error",
+    };
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n\
          <!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Transitional//EN\"\n\
@@ -148,10 +287,5 @@ fn error(status: u16, title: &str) -> ImdsReply {
          <head>\n  <title>{status} - {title}</title>\n </head>\n \
          <body>\n  <h1>{status} - {title}</h1>\n </body>\n</html>"
     );
-    ImdsReply {
-        status,
-        content_type: "text/html",
-        token_ttl: None,
-        body,
-    }
+    ImdsReply::new(status, "text/html", body)
 }

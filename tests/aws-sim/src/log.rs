@@ -98,13 +98,7 @@ impl fmt::Display for Entry {
         match self {
             Entry::Call(call) => {
                 let who = call.instance.as_ref().map_or("-", InstanceId::as_str);
-                write!(
-                    f,
-                    "{} {who} {} {}",
-                    call.at,
-                    call.action,
-                    call.outcome()
-                )?;
+                write!(f, "{} {who} {} {}", call.at, call.action, call.outcome())?;
                 if let Delivery::After(latency) = call.delivery {
                     write!(f, " +{}", humantime::format_duration(latency))?;
                 }

@@ -12,8 +12,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Request, Response, call};
+use crate::events::{Event, EventError, Happened, Scheduled};
 use crate::fabric::Fabric;
-use crate::faults::Fault;
+use crate::faults::{Fault, ImdsFault};
+use crate::iam::Deny;
 use crate::ids::InstanceId;
 use crate::imds;
 use crate::log::CallRecord;
@@ -128,9 +130,48 @@ impl Sim {
         self.inner.lock().log.records().cloned().collect()
     }
 
-    /// From now on something goes wrong.
+    /// The story so far: requests and events, a line for each, as far as the log reaches.
+    #[must_use]
+    pub fn story(&self) -> String {
+        self.inner.lock().log.story()
+    }
+
+    /// From now on something goes wrong with requests to EC2.
     pub fn inject(&self, fault: Fault) {
         self.with_world(|world, _| world.faults.add(fault));
+    }
+
+    /// From now on something goes wrong with requests for metadata.
+    pub fn inject_imds(&self, fault: ImdsFault) {
+        self.with_world(|world, now| world.faults.add_imds(now, fault));
+    }
+
+    /// From now on nothing goes wrong. Events that are yet to happen stay.
+    pub fn clear_faults(&self) {
+        self.with_world(|world, _| world.faults.clear());
+    }
+
+    /// From now on these callers may not do this.
+    pub fn deny(&self, deny: Deny) {
+        self.with_world(|world, _| world.iam.deny(deny));
+    }
+
+    /// What was denied with this pattern is allowed again; `*` allows everything.
+    pub fn allow(&self, pattern: &str) {
+        self.with_world(|world, _| world.iam.allow(pattern));
+    }
+
+    /// Something happens from outside, now.
+    ///
+    /// # Errors
+    /// When it can't happen; then nothing has changed.
+    pub fn happen(&self, event: &Event) -> Result<Happened, EventError> {
+        self.with_world(|world, now| world.happen(now, event))
+    }
+
+    /// Something will happen from outside. If it turns out that it can't, the log says why.
+    pub fn schedule(&self, scheduled: Scheduled) {
+        self.with_world(|world, _| world.schedule_event(scheduled));
     }
 
     /// Serves EC2 until `shutdown`. The listener may live in another network namespace.

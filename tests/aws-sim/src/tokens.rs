@@ -12,15 +12,18 @@ pub fn issue(world: &World, instance: &InstanceId, expires: SimTime) -> String {
     format!("AQAEA{:016x}{one:016x}{other:016x}==", expires.as_millis())
 }
 
-/// Whether it was issued for this instance, and has not expired.
+/// When it expires, if it was issued for this instance and has not expired.
 #[must_use]
-pub fn is_valid(world: &World, now: SimTime, instance: &InstanceId, token: &str) -> bool {
-    let expires = token
-        .get(5..21)
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    expires
-        .map(SimTime::from_millis)
-        .is_some_and(|expires| now < expires && token == issue(world, instance, expires))
+pub fn expires(
+    world: &World,
+    now: SimTime,
+    instance: &InstanceId,
+    token: &str,
+) -> Option<SimTime> {
+    let digits = token.get(5..21)?;
+    let expires = SimTime::from_millis(u64::from_str_radix(digits, 16).ok()?);
+    let valid = now < expires && token == issue(world, instance, expires);
+    valid.then_some(expires)
 }
 
 fn seals(world: &World, instance: &InstanceId, expires: SimTime) -> (u64, u64) {

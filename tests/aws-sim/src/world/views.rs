@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::World;
 use crate::error::{Ec2Error, Result};
 use crate::history::History;
-use crate::ids::{EniId, SubnetId};
+use crate::ids::{EniId, InstanceId, SubnetId};
 use crate::params::Params;
 use crate::time::SimTime;
 
@@ -19,6 +19,11 @@ impl World {
     /// The same, for a request for metadata.
     pub(crate) fn imds_time(&mut self, now: SimTime) -> SimTime {
         now.minus(self.drawn(self.config.imds_lag))
+    }
+
+    /// When an instance was made.
+    pub(crate) fn instance_born(&self, id: &InstanceId) -> Option<SimTime> {
+        self.instances.get(id).map(History::born)
     }
 
     /// A lag from nothing to `most`.
