@@ -84,6 +84,9 @@ pub struct WorldConfig {
     pub eni_quota: usize,
     /// Whether pages of Describe may be shorter than asked for, and even empty, with a token for the next.
     pub short_pages: bool,
+    /// Whether addresses in subnet CIDR reservations are left out of `availableIpAddressCount`. What EC2 does is not
+    /// documented.
+    pub reservations_lower_count: bool,
     /// How often EC2 may be asked.
     pub throttling: Throttling,
     /// Milliseconds between 1970 and [`SimTime::ZERO`]. `None`: 2026-01-01, or for a [`crate::Sim`] when it began.
@@ -109,6 +112,7 @@ impl Default for WorldConfig {
             link_lag: Duration::from_millis(500),
             order: Order::Random,
             vague_subnet_errors: false,
+            reservations_lower_count: false,
             eni_quota: 5000,
             short_pages: false,
             throttling: Throttling::Ec2,

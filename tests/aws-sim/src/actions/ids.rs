@@ -1,7 +1,9 @@
 //! Ids in requests: first their form, then whether they exist.
 
 use crate::error::{Ec2Error, Result};
-use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::ids::{
+    AttachmentId, EniId, GroupId, InstanceId, ReservationId, RuleId, SubnetId, VpcId,
+};
 use crate::params::Input;
 use crate::world::{Attachment, Eni, Group, Instance, Subnet, Vpc, World};
 
@@ -135,6 +137,24 @@ pub(super) fn group_id(text: &str) -> Result<GroupId> {
         "InvalidGroupId.Malformed",
         text,
         GroupId::PREFIX,
+    )
+}
+
+pub(super) fn reservation_id(text: &str) -> Result<ReservationId> {
+    check(
+        ReservationId::is_well_formed(text),
+        "InvalidSubnetCidrReservationId.Malformed",
+        text,
+        ReservationId::PREFIX,
+    )
+}
+
+pub(super) fn rule_id(text: &str) -> Result<RuleId> {
+    check(
+        RuleId::is_well_formed(text),
+        "InvalidSecurityGroupRuleId.Malformed",
+        text,
+        RuleId::PREFIX,
     )
 }
 

@@ -44,15 +44,47 @@ impl<'a, T, Id: Borrow<str>> Selection<'a, T, Id> {
         missing: impl Fn(&str) -> Ec2Error,
         id: impl Fn(&T) -> &str,
     ) -> Result<(Vec<&'w T>, Option<String>)> {
-        let seen: Vec<&T> = if self.ids.is_empty() {
-            all.into_iter().collect()
-        } else {
-            let mut known = BTreeSet::new();
-            let once = self.ids.iter().filter(|id| known.insert((*id).borrow()));
-            once.map(|id| find(id).ok_or_else(|| missing(id.borrow())))
-                .collect::<Result<_>>()?
-        };
-        let matching = seen.into_iter().filter(|thing| self.filters.matches(thing));
-        Ok(self.page.cut(matching.collect(), |thing| id(thing)))
+        if self.ids.is_empty() {
+            return Ok(self.cut(all, id));
+        }
+        let mut known = BTreeSet::new();
+        let once = self.ids.iter().filter(|id| known.insert((*id).borrow()));
+        let found = once.map(|id| find(id).ok_or_else(|| missing(id.borrow())));
+        Ok(self.cut(found.collect::<Result<Vec<_>>>()?, id))
+    }
+
+    fn cut<'w>(
+        &self,
+        things: impl IntoIterator<Item = &'w T>,
+        id: impl Fn(&T) -> &str,
+    ) -> (Vec<&'w T>, Option<String>) {
+        let matching = things.into_iter().filter(|thing| self.filters.matches(thing));
+        self.page.cut(matching.collect(), |thing| id(thing))
+    }
+}
+
+impl<'a, T> Selection<'a, T, String> {
+    /// The same for things that are not asked for by ids.
+    pub(super) fn read_all(
+        input: &Input<'_>,
+        field: impl Fn(&str) -> Option<Field<'a, T>>,
+    ) -> Result<Selection<'a, T, String>> {
+        let filters = Filters::read(input, field)?;
+        let page = Page::read(input, "", 5..=1000)?;
+        input.finish()?;
+        Ok(Selection {
+            ids: Vec::new(),
+            filters,
+            page,
+        })
+    }
+
+    /// Those that match, in the order of `all`, which is that of ids; and the token of the next page.
+    pub(super) fn choose_all<'w>(
+        &self,
+        all: impl IntoIterator<Item = &'w T>,
+        id: impl Fn(&T) -> &str,
+    ) -> (Vec<&'w T>, Option<String>) {
+        self.cut(all, id)
     }
 }

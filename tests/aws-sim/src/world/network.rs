@@ -324,7 +324,11 @@ impl World {
 
     /// EC2's `availableIpAddressCount`.
     pub(crate) fn available(&self, subnet: &Subnet) -> usize {
-        subnet.pool.free()
+        if self.config.reservations_lower_count {
+            subnet.pool.open()
+        } else {
+            subnet.pool.free()
+        }
     }
 
     pub(crate) fn change_subnet(

@@ -81,13 +81,13 @@ pub(super) fn check_subnet(
     Ok(())
 }
 
-/// A subnet has a /64 of the VPC's IPv6.
+/// A subnet has /44 to /64 of the VPC's IPv6, in steps of four: the VPC user guide, "Subnet CIDR blocks".
 pub(super) fn check_subnet_ipv6(
     cidr: Ipv6Net,
     of_vpc: &[Ipv6Net],
     mut siblings: impl Iterator<Item = Ipv6Net>,
 ) -> Result<()> {
-    if cidr.prefix_len() != 64 {
+    if !(44..=64).contains(&cidr.prefix_len()) || !cidr.prefix_len().is_multiple_of(4) {
         let message = format!("invalid value for parameter ipv6-cidr-block: {cidr}");
         return Err(Ec2Error::invalid(message));
     }
@@ -95,7 +95,7 @@ pub(super) fn check_subnet_ipv6(
         let message = format!("The IPv6 CIDR '{cidr}' is invalid.");
         return Err(Ec2Error::client("InvalidSubnet.Range", message));
     }
-    if siblings.any(|sibling| sibling == cidr.trunc()) {
+    if siblings.any(|sibling| sibling.contains(&cidr) || cidr.contains(&sibling)) {
         return Err(conflict(cidr));
     }
     Ok(())

@@ -62,7 +62,7 @@ impl World {
             .subnets
             .get_mut(id)
             .ok_or_else(|| Ec2Error::no_such_subnet(id))?;
-        if subnet.pool.free() < count {
+        if subnet.pool.open() < count {
             return Err(if self.config.vague_subnet_errors {
                 Ec2Error::vaguely_insufficient()
             } else {
