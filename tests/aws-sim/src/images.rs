@@ -83,6 +83,15 @@ impl Image {
             None => "Linux/UNIX",
         }
     }
+
+    /// What its use is billed as.
+    #[must_use]
+    pub fn usage_operation(&self) -> &'static str {
+        match self.platform {
+            Some(_) => "RunInstances:0002",
+            None => "RunInstances",
+        }
+    }
 }
 
 /// The image with this id.

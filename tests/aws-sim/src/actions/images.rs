@@ -77,7 +77,7 @@ fn render(xml: &mut Xml, image: &Image) {
         .text("imageType", "machine")
         .maybe("platform", image.platform)
         .text("platformDetails", image.platform_details())
-        .text("usageOperation", usage_operation(image))
+        .text("usageOperation", image.usage_operation())
         .text("imageOwnerAlias", "amazon")
         .text("name", image.name)
         .text("description", image.description)
@@ -101,13 +101,6 @@ fn render(xml: &mut Xml, image: &Image) {
     }
 }
 
-fn usage_operation(image: &Image) -> &'static str {
-    match image.platform {
-        Some(_) => "RunInstances:0002",
-        None => "RunInstances",
-    }
-}
-
 fn field(name: &str) -> Option<Field<'static, Image>> {
     let value: fn(&Image) -> &'static str = match name {
         "architecture" => |image| image.architecture,
@@ -124,7 +117,7 @@ fn field(name: &str) -> Option<Field<'static, Image>> {
         "root-device-name" => |image| image.root_device,
         "root-device-type" => |_| "ebs",
         "state" => |_| "available",
-        "usage-operation" => usage_operation,
+        "usage-operation" => |image| image.usage_operation(),
         "virtualization-type" => |_| "hvm",
         "platform" => {
             return Some(Box::new(|image| {

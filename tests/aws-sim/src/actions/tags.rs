@@ -76,7 +76,7 @@ pub(super) fn specified(input: &Input<'_>, resource_type: &str) -> Result<Tags> 
     Ok(tags)
 }
 
-fn read(input: &Input<'_>, name: &str) -> Result<Tags> {
+pub(super) fn read(input: &Input<'_>, name: &str) -> Result<Tags> {
     let mut tags = Tags::new();
     for tag in input.elements(name) {
         let key = input.required(&format!("{tag}.Key"))?;

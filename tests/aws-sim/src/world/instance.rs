@@ -159,6 +159,18 @@ pub struct ImdsOptions {
     pub tags: bool,
 }
 
+impl ImdsOptions {
+    /// Those of an instance with this image, when nobody says else.
+    #[must_use]
+    pub fn of_image(image: &Image) -> ImdsOptions {
+        ImdsOptions {
+            v1_allowed: !image.imds_v2,
+            hop_limit: if image.imds_v2 { 2 } else { 1 },
+            ..ImdsOptions::default()
+        }
+    }
+}
+
 impl Default for ImdsOptions {
     fn default() -> ImdsOptions {
         ImdsOptions {
@@ -324,6 +336,13 @@ impl World {
     /// `InvalidInstanceID.NotFound`.
     pub fn terminate(&mut self, now: SimTime, id: &InstanceId) -> Result<()> {
         let now = self.advance(now);
+        self.end(now, id)?;
+        self.advance(now);
+        Ok(())
+    }
+
+    /// The same, but it is still shutting down afterwards, also when that takes no time.
+    pub(crate) fn end(&mut self, now: SimTime, id: &InstanceId) -> Result<()> {
         let instance = self
             .instance(id)
             .ok_or_else(|| Ec2Error::no_such_instance(id))?;
@@ -341,7 +360,6 @@ impl World {
         }
         let at = now.plus(self.config.latencies.terminate);
         self.schedule(at, Transition::Terminated(id.clone()));
-        self.advance(now);
         Ok(())
     }
 

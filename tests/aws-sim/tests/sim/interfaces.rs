@@ -130,7 +130,7 @@ fn termination_deletes_what_goes_with_the_instance_and_frees_the_rest() {
     );
     let instance = setup.instance.clone();
     setup.world.terminate(setup.now, &instance).unwrap();
-    assert_eq!(all(&setup.eni(&goes), "status"), ["in-use", "attached"]);
+    assert_eq!(all(&setup.eni(&goes), "status"), ["in-use", "detaching"]);
     setup.pass(Duration::from_secs(60));
     assert_eq!(all(&setup.eni(&stays), "status"), ["available"]);
     let (code, _) = setup.refused(

@@ -11,6 +11,7 @@ mod addresses;
 mod describe;
 mod faults;
 mod imds;
+mod instances;
 mod interfaces;
 mod model;
 mod throttle;
