@@ -118,11 +118,11 @@ impl World {
     }
 }
 
-/// `None` for an EFA without a network device: no packet of IP reaches it.
 fn rules(rules: &[GroupRule]) -> Vec<Rule> {
     rules.iter().map(|rule| rule.rule.clone()).collect()
 }
 
+/// `None` for an EFA without a network device: no packet of IP reaches it.
 fn fabric_eni(eni: &Eni) -> Option<FabricEni> {
     let attachment = eni.attachment.as_ref();
     Some(FabricEni {

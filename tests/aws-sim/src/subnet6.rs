@@ -176,9 +176,7 @@ impl Ipv6Pool {
 
     /// How many /80s there are; at least one.
     fn blocks(&self) -> u64 {
-        1 << PREFIX_LENGTH
-            .saturating_sub(self.cidr.prefix_len())
-            .min(63)
+        1 << PREFIX_LENGTH.saturating_sub(self.cidr.prefix_len()).min(63)
     }
 
     fn place(&self, address: Ipv6Addr) -> Option<(u64, u64)> {
@@ -289,7 +287,11 @@ mod tests {
             ("2001:db8:0:1:8::1/80", Refusal::NotABlock),
             ("2001:db8:0:2:8::/80", Refusal::Outside),
         ] {
-            assert_eq!(pool.take_block(prefix.parse().unwrap()), Err(why), "{prefix}");
+            assert_eq!(
+                pool.take_block(prefix.parse().unwrap()),
+                Err(why),
+                "{prefix}"
+            );
         }
         let prefix = "2001:db8:0:1:8::/80".parse().unwrap();
         pool.take_block(prefix).unwrap();
@@ -311,7 +313,10 @@ mod tests {
         let five = any(&mut pool);
         pool.give_back(four);
         assert_eq!(any(&mut pool), four);
-        assert_eq!(any(&mut pool), "2001:db8:0:1::6".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(
+            any(&mut pool),
+            "2001:db8:0:1::6".parse::<Ipv6Addr>().unwrap()
+        );
         let mut dice = Dice::new(1);
         let block = pool.take_any_block(Order::Lowest, &mut dice).unwrap();
         assert_eq!(block, "2001:db8:0:1:1::/80".parse().unwrap());

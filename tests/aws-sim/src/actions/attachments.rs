@@ -102,10 +102,11 @@ fn check_attach(
         );
         return Err(Ec2Error::client("AttachmentLimitExceeded", message));
     }
-    if exceeds(eni.slots(), kind.ipv4_per_eni) {
+    if exceeds(eni.slots(), kind.ipv4_per_eni) || exceeds(eni.ipv6_slots(), kind.ipv6_per_eni) {
         return Err(Ec2Error::address_limit());
     }
-    if !eni.prefixes.is_empty() && !kind.takes_prefixes() {
+    let has_prefixes = !eni.prefixes.is_empty() || !eni.ipv6_prefixes.is_empty();
+    if has_prefixes && !kind.takes_prefixes() {
         return Err(Ec2Error::invalid(format!(
             "Network interface '{}' has prefixes, which {} does not support.",
             eni.id, kind.name

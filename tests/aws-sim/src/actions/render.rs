@@ -1,7 +1,7 @@
 //! ENIs, tags and what else several actions show, as XML.
 
 use crate::time::iso8601_millis;
-use crate::world::{Attachment, Eni, Tags, World};
+use crate::world::{Attachment, ConnectionTracking, Eni, Tags, World};
 use crate::xml::Xml;
 
 /// Whether an ENI is shown on its own or within its instance: EC2 shows a little less there.
@@ -32,13 +32,12 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
         xml.text("requesterManaged", false)
             .text("denyAllIgwTraffic", false);
     }
+    xml.node("operator", |xml| {
+        xml.text("managed", false);
+    });
     groups(xml, world, eni);
-    if let Some(attached) = &eni.attachment {
-        let owner = world.owner(&eni.vpc);
-        xml.node("attachment", |xml| {
-            attachment(xml, world, owner, attached, within);
-        });
-    }
+    attachment_within(xml, world, eni, within);
+    connection_tracking(xml, eni.connection_tracking);
     association(xml, world, eni, true);
     xml.set("privateIpAddressesSet", eni.addresses(), |xml, address| {
         let primary = Some(address) == eni.primary;
@@ -52,17 +51,44 @@ pub(super) fn eni(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
             xml.text("ipv4Prefix", prefix);
         });
     }
-    xml.set("ipv6AddressesSet", std::iter::empty::<()>(), |_, ()| {});
+    xml.set("ipv6AddressesSet", &eni.ipv6, |xml, address| {
+        xml.text("ipv6Address", address)
+            .text("isPrimaryIpv6", eni.primary_ipv6.as_ref() == Some(address));
+    });
+    if !eni.ipv6_prefixes.is_empty() {
+        xml.set("ipv6PrefixSet", &eni.ipv6_prefixes, |xml, prefix| {
+            xml.text("ipv6Prefix", prefix);
+        });
+    }
     if within == Within::Itself {
         tags(xml, &eni.tags);
     }
 }
 
-fn attachment(xml: &mut Xml, world: &World, owner: &str, attachment: &Attachment, within: Within) {
+/// What an ENI is attached to, if it is.
+pub(super) fn attachment(xml: &mut Xml, world: &World, eni: &Eni) {
+    attachment_within(xml, world, eni, Within::Itself);
+}
+
+fn attachment_within(xml: &mut Xml, world: &World, eni: &Eni, within: Within) {
+    if let Some(attachment) = &eni.attachment {
+        xml.node("attachment", |xml| {
+            inside_attachment(xml, world, eni, attachment, within);
+        });
+    }
+}
+
+fn inside_attachment(
+    xml: &mut Xml,
+    world: &World,
+    eni: &Eni,
+    attachment: &Attachment,
+    within: Within,
+) {
     xml.text("attachmentId", &attachment.id);
     if within == Within::Itself {
         xml.text("instanceId", &attachment.instance)
-            .text("instanceOwnerId", owner);
+            .text("instanceOwnerId", world.owner(&eni.vpc));
     }
     xml.text("deviceIndex", attachment.device_index)
         .text("networkCardIndex", attachment.card)
@@ -72,6 +98,25 @@ fn attachment(xml: &mut Xml, world: &World, owner: &str, attachment: &Attachment
             iso8601_millis(world.unix_millis(attachment.since)),
         )
         .text("deleteOnTermination", attachment.delete_on_termination);
+    if let Some(ena_srd) = eni.ena_srd {
+        xml.node("enaSrdSpecification", |xml| {
+            xml.text("enaSrdEnabled", ena_srd.enabled)
+                .node("enaSrdUdpSpecification", |xml| {
+                    xml.text("enaSrdUdpEnabled", ena_srd.udp);
+                });
+        });
+    }
+}
+
+/// Only what is not EC2's default.
+fn connection_tracking(xml: &mut Xml, tracking: ConnectionTracking) {
+    if tracking != ConnectionTracking::default() {
+        xml.node("connectionTrackingConfiguration", |xml| {
+            xml.maybe("tcpEstablishedTimeout", tracking.tcp_established)
+                .maybe("udpStreamTimeout", tracking.udp_stream)
+                .maybe("udpTimeout", tracking.udp);
+        });
+    }
 }
 
 fn association(xml: &mut Xml, world: &World, eni: &Eni, of_primary: bool) {

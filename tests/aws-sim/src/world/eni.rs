@@ -47,6 +47,8 @@ pub struct Eni {
     pub groups: Vec<GroupId>,
     /// What it is attached to.
     pub attachment: Option<Attachment>,
+    /// When it was made, or last came off an instance.
+    pub idle_since: SimTime,
     /// Whether what it sends and gets must be from and to an address of its own.
     pub source_dest_check: bool,
     /// The public address that maps to the primary one.
@@ -312,6 +314,7 @@ impl World {
             .get(&spec.subnet)
             .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let (vpc, az) = (place.vpc.clone(), place.az.clone());
+        let gives_ipv6 = place.attributes.assign_ipv6_on_creation && spec.kind != EniKind::EfaOnly;
         let count = self.eni_counts.get(self.owner(&vpc)).copied();
         if count.unwrap_or(0) >= self.config.eni_quota {
             return Err(Ec2Error::client(
@@ -332,7 +335,12 @@ impl World {
                 return Err(error);
             }
         };
-        let (ipv6, ipv6_prefixes) = match self.take_ipv6(&spec.subnet, spec.ipv6) {
+        let ipv6 = if gives_ipv6 && spec.ipv6 == Ask::default() {
+            Ask::AddressCount(1)
+        } else {
+            spec.ipv6
+        };
+        let (ipv6, ipv6_prefixes) = match self.take_ipv6(&spec.subnet, ipv6) {
             Ok(taken) => taken,
             Err(error) => {
                 let addresses: Vec<Ipv4Addr> = primary.into_iter().chain(secondary).collect();
@@ -360,6 +368,7 @@ impl World {
             ipv6_prefixes,
             groups,
             attachment: None,
+            idle_since: self.now,
             source_dest_check: true,
             public_address: None,
             associate_public_address: false,
@@ -428,8 +437,10 @@ impl World {
 
     /// Takes an ENI off its instance, at once.
     pub(crate) fn release_eni(&mut self, id: &EniId) {
+        let now = self.now;
         drop(self.change_eni(id, |eni| {
             eni.attachment = None;
+            eni.idle_since = now;
             eni.ena_srd = None;
             eni.primary_ipv6 = None;
         }));
@@ -465,9 +476,7 @@ impl World {
             }
             let new = after.firsts.iter();
             let new = new.filter(|first| !before.firsts.contains(first));
-            subnet
-                .holders
-                .extend(new.map(|first| (*first, id.clone())));
+            subnet.holders.extend(new.map(|first| (*first, id.clone())));
         }
         if before.attachment != after.attachment {
             if let Some((attachment, instance)) = &before.attachment {

@@ -155,10 +155,10 @@ fn attributes_change_one_at_a_time() {
         (error, first(&body, "sourceDestCheck").as_str()),
         (None, "false")
     );
-    let (error, body) = modify(&[("Description.Value", "a <pod>")]);
+    let (error, body) = modify(&[("Description.Value", "a (pod) & more")]);
     assert_eq!(
         (error, first(&body, "description").as_str()),
-        (None, "a &lt;pod&gt;")
+        (None, "a (pod) &amp; more")
     );
     for (refused, code) in [
         (vec![], "InvalidParameterCombination"),
@@ -230,7 +230,7 @@ fn creation_that_is_refused_takes_nothing() {
         ),
         (
             vec![("SecurityGroupId.1", "sg-0123456789abcdef0")],
-            "InvalidGroup.NotFound",
+            "InvalidSecurityGroupID.NotFound",
         ),
         (
             vec![("SecurityGroupId.1", "nonsense")],
@@ -284,7 +284,8 @@ fn creation_that_is_refused_takes_nothing() {
             vec![("TagSpecification.1.ResourceType", "instance")],
             "InvalidParameterValue",
         ),
-        (vec![("Ipv6AddressCount", "1")], "UnknownParameter"),
+        (vec![("Ipv6AddressCount", "1")], "InvalidParameterValue"),
+        (vec![("Operator.Principal", "x")], "UnknownParameter"),
         (vec![("DryRun", "true")], "DryRunOperation"),
         (vec![("DryRun", "maybe")], "InvalidParameterValue"),
     ] {

@@ -13,6 +13,7 @@ mod faults;
 mod imds;
 mod instances;
 mod interfaces;
+mod ipv6;
 mod model;
 mod throttle;
 mod wire;

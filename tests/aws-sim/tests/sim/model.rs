@@ -220,16 +220,19 @@ impl Model {
             }
             Step::AssignThis { eni, host } => {
                 let Some(id) = self.nth(eni) else { return };
-                let fits = (4..63).contains(&host)
-                    && !self.used().contains(&host)
-                    && self.enis[&id].slots() < self.slot_limit(&id);
                 let address = format!("10.0.7.{host}");
+                // What it has already is answered as if it were new.
+                let has = self.enis[&id].secondary.contains(&address);
+                let fits = has
+                    || (4..63).contains(&host)
+                        && !self.used().contains(&host)
+                        && self.enis[&id].slots() < self.slot_limit(&id);
                 let params = [
                     ("NetworkInterfaceId", id.as_str()),
                     ("PrivateIpAddress.1", &address),
                 ];
                 self.expect("AssignPrivateIpAddresses", &params, fits);
-                if fits {
+                if fits && !has {
                     self.enis.get_mut(&id).unwrap().secondary.push(address);
                 }
             }

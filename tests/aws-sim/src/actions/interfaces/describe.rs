@@ -15,6 +15,7 @@ pub(in crate::actions) fn describe(
     now: SimTime,
     input: &Input<'_>,
 ) -> Result<Xml> {
+    let then = world.describe_time(now);
     let world = &*world;
     let asked = input.list("NetworkInterfaceId");
     let asked = asked
@@ -26,7 +27,6 @@ pub(in crate::actions) fn describe(
     input.flag("IncludeManagedResources")?;
     input.finish()?;
 
-    let then = now.minus(world.config.describe_lag);
     let seen: Vec<&Eni> = if asked.is_empty() {
         world
             .enis_at(then)
@@ -85,6 +85,9 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Eni>> {
         }),
         "addresses.private-ip-address" => {
             Box::new(|eni| eni.addresses().map(|address| address.to_string()).collect())
+        }
+        "ipv6-addresses.ipv6-address" => {
+            Box::new(|eni| eni.ipv6.iter().map(ToString::to_string).collect())
         }
         "addresses.primary" => Box::new(|eni| {
             eni.addresses()
