@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use crate::error::Ec2Error;
 use crate::ids::GroupId;
 
 /// Traffic that a group lets in (or out).
@@ -52,6 +53,12 @@ impl Rule {
         self.protocol == other.protocol
             && self.from_to() == other.from_to()
             && self.peer == other.peer
+    }
+
+    /// What EC2 says of a rule that a group has already.
+    pub(crate) fn duplicate(&self) -> Ec2Error {
+        let message = format!("the specified rule \"{self}\" already exists");
+        Ec2Error::client("InvalidPermission.Duplicate", message)
     }
 }
 

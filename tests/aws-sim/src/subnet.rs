@@ -64,7 +64,9 @@ impl AddressPool {
         let mut pool = AddressPool {
             cidr: cidr.trunc(),
             // What is behind the end of a small subnet is never free.
-            taken: (0..words).map(|word| !bits_within(word, &(0..size))).collect(),
+            taken: (0..words)
+                .map(|word| !bits_within(word, &(0..size)))
+                .collect(),
             set_aside: vec![0; words],
             for_prefixes: Vec::new(),
             free: size,
@@ -157,7 +159,10 @@ impl AddressPool {
         } else {
             0
         };
-        let any = || self.first_open(from..size).or_else(|| self.first_open(0..from));
+        let any = || {
+            self.first_open(from..size)
+                .or_else(|| self.first_open(0..from))
+        };
         let offset = if order == Order::Fragmenting {
             let blocks = FreeBlocks::open(self);
             blocks.nth(0).or_else(any)
@@ -299,7 +304,9 @@ impl FreeBlocks<'_> {
 
     /// Those of a part that is set aside; `None` if it is too small for one.
     fn of_part(pool: &AddressPool, part: Ipv4Net) -> Option<FreeBlocks<'_>> {
-        let range = pool.offsets(part).filter(|range| range.len() >= PREFIX_ADDRESSES)?;
+        let range = pool
+            .offsets(part)
+            .filter(|range| range.len() >= PREFIX_ADDRESSES)?;
         Some(FreeBlocks {
             pool,
             range,
@@ -329,14 +336,19 @@ impl FreeBlocks<'_> {
     /// The words of the range, each with a bit where a free block begins.
     fn words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
         let words = self.pool.taken.iter().zip(&self.pool.set_aside).enumerate();
-        let words = words.take(self.range.end.div_ceil(64)).skip(self.range.start / 64);
+        let words = words
+            .take(self.range.end.div_ceil(64))
+            .skip(self.range.start / 64);
         words.map(|(word, (taken, aside))| {
             let mut used = if self.of_part { *taken } else { taken | aside };
             // Each bit becomes the union of itself and the fifteen above it.
             for shift in [8, 4, 2, 1] {
                 used |= used >> shift;
             }
-            (word, !used & 0x0001_0001_0001_0001 & bits_within(word, &self.range))
+            (
+                word,
+                !used & 0x0001_0001_0001_0001 & bits_within(word, &self.range),
+            )
         })
     }
 }
@@ -386,7 +398,9 @@ mod tests {
                 }
         };
         let starts = (0..pool.size()).step_by(PREFIX_ADDRESSES);
-        starts.filter(|first| (*first..first + 16).all(free)).collect()
+        starts
+            .filter(|first| (*first..first + 16).all(free))
+            .collect()
     }
 
     #[test]
@@ -401,19 +415,28 @@ mod tests {
                 if dice.below(20) == 0 {
                     let block = pool.take_any_block(Order::Random, &mut dice);
                     block.into_iter().for_each(|block| {
-                        assert!(free_blocks(&pool, None).iter().all(|first| pool.address(*first) != block.addr()));
+                        assert!(
+                            free_blocks(&pool, None)
+                                .iter()
+                                .all(|first| pool.address(*first) != block.addr())
+                        );
                     });
                 }
                 for (found, slow) in [
                     (FreeBlocks::open(&pool), free_blocks(&pool, None)),
-                    (FreeBlocks::of_part(&pool, part).unwrap(), free_blocks(&pool, Some(part))),
+                    (
+                        FreeBlocks::of_part(&pool, part).unwrap(),
+                        free_blocks(&pool, Some(part)),
+                    ),
                 ] {
                     assert_eq!(found.count(), slow.len());
-                    let all: Vec<usize> = (0..slow.len()).filter_map(|nth| found.nth(nth)).collect();
+                    let all: Vec<usize> =
+                        (0..slow.len()).filter_map(|nth| found.nth(nth)).collect();
                     assert_eq!(all, slow);
                     assert_eq!(found.nth(slow.len()), None);
                 }
-                let open = (0..pool.size()).filter(|o| !pool.is_taken(*o) && !bit(&pool.set_aside, *o));
+                let open =
+                    (0..pool.size()).filter(|o| !pool.is_taken(*o) && !bit(&pool.set_aside, *o));
                 assert_eq!(pool.open(), open.clone().count());
                 assert_eq!(pool.first_open(0..pool.size()), open.clone().next());
             }
@@ -429,7 +452,9 @@ mod tests {
         pool.set_aside(part, false);
         assert_eq!((pool.free(), pool.open()), (251, 124));
         let mut given = Vec::new();
-        given.extend(std::iter::from_fn(|| pool.take_any(Order::Random, &mut dice)));
+        given.extend(std::iter::from_fn(|| {
+            pool.take_any(Order::Random, &mut dice)
+        }));
         assert_eq!(given.len(), 124);
         assert!(given.iter().all(|address| !part.contains(address)));
         assert!(pool.take_any_block(Order::Random, &mut dice).is_none());

@@ -1,6 +1,8 @@
 //! Security groups.
 
+mod asked;
 mod permissions;
+mod rules;
 
 use ipnet::Ipv4Net;
 
@@ -16,9 +18,15 @@ use crate::world::{Direction, Group, World};
 use crate::xml::Xml;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("AuthorizeSecurityGroupEgress", rules::authorize_egress),
+    ("AuthorizeSecurityGroupIngress", rules::authorize_ingress),
     ("CreateSecurityGroup", create),
     ("DeleteSecurityGroup", delete),
+    ("DescribeSecurityGroupRules", rules::describe),
     ("DescribeSecurityGroups", describe),
+    ("ModifySecurityGroupRules", rules::modify),
+    ("RevokeSecurityGroupEgress", rules::revoke_egress),
+    ("RevokeSecurityGroupIngress", rules::revoke_ingress),
 ];
 
 fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {

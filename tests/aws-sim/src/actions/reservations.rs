@@ -78,7 +78,11 @@ fn get(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     xml.set("subnetIpv4CidrReservationSet", shown, |xml, found| {
         show(xml, world, subnet, found);
     });
-    xml.set("subnetIpv6CidrReservationSet", std::iter::empty::<()>(), |_, ()| {});
+    xml.set(
+        "subnetIpv6CidrReservationSet",
+        std::iter::empty::<()>(),
+        |_, ()| {},
+    );
     xml.maybe("nextToken", next);
     Ok(xml)
 }
@@ -88,7 +92,10 @@ fn find<'w>(
     input: &Input<'_>,
     id: &ReservationId,
 ) -> Result<(&'w Subnet, &'w Reservation)> {
-    let own = world.subnets.values().filter(|subnet| world.owns(input.account(), &subnet.vpc));
+    let own = world
+        .subnets
+        .values()
+        .filter(|subnet| world.owns(input.account(), &subnet.vpc));
     own.filter_map(|subnet| Some((subnet, subnet.reservations.get(id)?)))
         .next()
         .ok_or_else(|| no_such_reservation(id.as_str()))

@@ -58,7 +58,9 @@ impl<'a, T, Id: Borrow<str>> Selection<'a, T, Id> {
         things: impl IntoIterator<Item = &'w T>,
         id: impl Fn(&T) -> &str,
     ) -> (Vec<&'w T>, Option<String>) {
-        let matching = things.into_iter().filter(|thing| self.filters.matches(thing));
+        let matching = things
+            .into_iter()
+            .filter(|thing| self.filters.matches(thing));
         self.page.cut(matching.collect(), |thing| id(thing))
     }
 }

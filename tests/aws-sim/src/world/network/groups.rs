@@ -225,8 +225,7 @@ impl World {
         let mut all: Vec<&Rule> = known.collect();
         for NewRule { rule, .. } in &new {
             if all.iter().any(|known| known.is_same(rule)) {
-                let message = format!("the specified rule \"{rule}\" already exists");
-                return Err(Ec2Error::client("InvalidPermission.Duplicate", message));
+                return Err(rule.duplicate());
             }
             all.push(rule);
         }
@@ -254,14 +253,12 @@ impl World {
             ));
         }
         for id in &asked {
-            let group = self
-                .groups
-                .get(id)
+            let group = self.groups.get(id);
+            let group = group
+                .filter(|group| self.owner(&group.vpc) == self.owner(vpc))
                 .ok_or_else(|| Ec2Error::no_such_group(id))?;
             if group.vpc != *vpc {
-                let message = format!(
-                    "You have specified two resources that belong to different networks: {id}, {vpc}"
-                );
+                let message = "You have specified two resources that belong to different networks.";
                 return Err(Ec2Error::client("InvalidGroup.NotFound", message));
             }
         }

@@ -86,7 +86,11 @@ impl World {
     }
 
     /// Ends a reservation. What is taken stays so.
-    pub(crate) fn delete_reservation(&mut self, subnet: &SubnetId, id: &ReservationId) -> Result<()> {
+    pub(crate) fn delete_reservation(
+        &mut self,
+        subnet: &SubnetId,
+        id: &ReservationId,
+    ) -> Result<()> {
         self.change_subnet(subnet, |subnet| {
             if let Some(reservation) = subnet.reservations.remove(id) {
                 subnet.pool.open_again(reservation.cidr);
