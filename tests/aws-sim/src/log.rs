@@ -137,6 +137,8 @@ pub struct CallLog {
     outcomes: BTreeMap<String, BTreeMap<String, u64>>,
     imds: BTreeMap<u16, u64>,
     tokens: u64,
+    /// How many entries there were, with those that the log has dropped.
+    pushed: usize,
     capacity: usize,
 }
 
@@ -153,6 +155,7 @@ impl CallLog {
             outcomes: BTreeMap::new(),
             imds: BTreeMap::new(),
             tokens: 0,
+            pushed: 0,
             capacity,
         }
     }
@@ -168,6 +171,18 @@ impl CallLog {
     /// Everything, the oldest first, as far as the log reaches.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
+    }
+
+    /// How many requests and events there were since the beginning.
+    #[must_use]
+    pub fn pushed(&self) -> usize {
+        self.pushed
+    }
+
+    /// Everything after the first `seen` entries of all time, the oldest first, as far as the log reaches.
+    pub fn since(&self, seen: usize) -> impl Iterator<Item = &Entry> {
+        let dropped = self.pushed - self.entries.len();
+        self.entries.iter().skip(seen.saturating_sub(dropped))
     }
 
     /// How many requests there were of each action since the beginning, failed ones too.
@@ -229,6 +244,7 @@ impl CallLog {
     }
 
     fn push(&mut self, entry: Entry) {
+        self.pushed += 1;
         self.entries.push_back(entry);
         while self.entries.len() > self.capacity {
             self.entries.pop_front();

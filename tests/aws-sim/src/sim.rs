@@ -30,12 +30,27 @@ pub struct Sim {
 }
 
 struct Inner {
-    began: Instant,
+    clock: Mutex<Clock>,
     world: Mutex<World>,
     changes: watch::Sender<u64>,
     /// Tells the timer that the next transition may be another one.
     reschedule: Notify,
     timer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How long a world has been there.
+struct Clock {
+    began: Instant,
+    skipped: Duration,
+}
+
+impl Clock {
+    fn begin() -> Clock {
+        Clock {
+            began: Instant::now(),
+            skipped: Duration::ZERO,
+        }
+    }
 }
 
 /// Whose metadata a listener serves.
@@ -58,7 +73,7 @@ impl Sim {
         world.config.epoch_unix_millis.get_or_insert(unix_millis);
         Sim {
             inner: Arc::new(Inner {
-                began: Instant::now(),
+                clock: Mutex::new(Clock::begin()),
                 world: Mutex::new(world),
                 changes: watch::Sender::new(0),
                 reschedule: Notify::new(),
@@ -67,17 +82,33 @@ impl Sim {
         }
     }
 
-    /// The time since [`Sim::new`].
+    /// The time since [`Sim::new`], with what was skipped.
     #[must_use]
     pub fn now(&self) -> SimTime {
-        SimTime::ZERO.plus(self.inner.began.elapsed())
+        self.inner.now()
+    }
+
+    /// Jumps ahead: what falls due in that time happens, each at its own time.
+    pub fn skip(&self, time: Duration) {
+        self.inner.clock().skipped += time;
+        self.with_world(|_, _| ());
+    }
+
+    /// Begins anew with another world, at its beginning.
+    pub fn restart(&self, world: World) {
+        {
+            let mut current = self.inner.lock();
+            *self.inner.clock() = Clock::begin();
+            *current = world;
+        }
+        self.inner.announce();
     }
 
     /// Looks at the world, or changes it from outside. Counts as a change either way. `f` must be short: all
     /// requests wait for it.
     pub fn with_world<R>(&self, f: impl FnOnce(&mut World, SimTime) -> R) -> R {
         let result = {
-            let (mut world, now) = self.inner.advanced(self.now());
+            let (mut world, now) = self.inner.advanced();
             f(&mut world, now)
         };
         self.inner.announce();
@@ -86,20 +117,20 @@ impl Sim {
 
     /// Looks at the world, and changes nothing.
     pub fn look<R>(&self, f: impl FnOnce(&World, SimTime) -> R) -> R {
-        self.inner.watched(self.now(), |world, now| f(world, now))
+        self.inner.watched(|world, now| f(world, now))
     }
 
     /// Answers one request, as the server does.
     #[must_use]
     pub fn call(&self, request: &Request) -> Response {
         self.inner
-            .watched(self.now(), |world, now| call(world, now, request))
+            .watched(|world, now| call(world, now, request))
     }
 
     /// Answers one metadata request, as the server does.
     #[must_use]
     pub fn imds(&self, instance: &InstanceId, request: &imds::ImdsRequest) -> imds::ImdsReply {
-        self.inner.watched(self.now(), |world, now| {
+        self.inner.watched(|world, now| {
             imds::answer(world, now, instance, request)
         })
     }
@@ -237,19 +268,29 @@ impl Inner {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The world as of `now`. Time that waited for the lock may have been overtaken: it never goes back.
-    fn advanced(&self, now: SimTime) -> (MutexGuard<'_, World>, SimTime) {
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> SimTime {
+        let clock = self.clock();
+        SimTime::ZERO.plus(clock.began.elapsed() + clock.skipped)
+    }
+
+    /// The world as of now.
+    fn advanced(&self) -> (MutexGuard<'_, World>, SimTime) {
         let mut world = self.lock();
-        let now = world.advance(now);
+        // With the lock: a world that begins anew must not be told the time of the last.
+        let now = world.advance(self.now());
         (world, now)
     }
 
     /// Runs `f`, and announces a change if there was one.
-    fn watched<R>(&self, now: SimTime, f: impl FnOnce(&mut World, SimTime) -> R) -> R {
+    fn watched<R>(&self, f: impl FnOnce(&mut World, SimTime) -> R) -> R {
         let (result, changed) = {
             let mut world = self.lock();
             let before = world.revision();
-            let now = world.advance(now);
+            let now = world.advance(self.now());
             let result = f(&mut world, now);
             (result, world.revision() != before)
         };
@@ -271,9 +312,8 @@ async fn keep_time(inner: std::sync::Weak<Inner>) {
     const IDLE: Duration = Duration::from_secs(1);
     loop {
         let Some(sim) = inner.upgrade() else { return };
-        let now = SimTime::ZERO.plus(sim.began.elapsed());
         let wait = {
-            let due = sim.watched(now, |world, _| world.next_due());
+            let (now, due) = sim.watched(|world, now| (now, world.next_due()));
             due.map_or(IDLE, |due| due.since(now))
                 .clamp(Duration::from_millis(1), IDLE)
         };

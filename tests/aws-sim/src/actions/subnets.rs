@@ -52,7 +52,8 @@ fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     world.change_subnet(&id, |subnet| subnet.tags = tags)?;
     let made = ids::owned_subnet(world, input, &id)?;
     let mut xml = Xml::new();
-    xml.node("subnet", |xml| show(xml, world, made, "associating"));
+    let free = world.available(made);
+    xml.node("subnet", |xml| show(xml, world, made, free, "associating"));
     Ok(xml)
 }
 
@@ -94,9 +95,12 @@ fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     Ok(render::done())
 }
 
-fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
+fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
+    let then = world.describe_time(now);
     let world = &*world;
-    let asked = Selection::read(input, "SubnetId", ids::subnet_id, |name| field(world, name))?;
+    let asked = Selection::read(input, "SubnetId", ids::subnet_id, |name| {
+        field(world, then, name)
+    })?;
     let own = |subnet: &&Subnet| world.owns(input.account(), &subnet.vpc);
     let (shown, next) = asked.choose(
         world.subnets.values().filter(own),
@@ -107,13 +111,14 @@ fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> 
 
     let mut xml = Xml::new();
     xml.set("subnetSet", shown, |xml, subnet| {
-        show(xml, world, subnet, "associated");
+        let free = world.available_at(subnet, then);
+        show(xml, world, subnet, free, "associated");
     });
     xml.maybe("nextToken", next);
     Ok(xml)
 }
 
-fn show(xml: &mut Xml, world: &World, subnet: &Subnet, ipv6_state: &str) {
+fn show(xml: &mut Xml, world: &World, subnet: &Subnet, free: usize, ipv6_state: &str) {
     let attributes = subnet.attributes;
     xml.text("subnetId", &subnet.id)
         .text("subnetArn", arn(world, subnet))
@@ -121,7 +126,7 @@ fn show(xml: &mut Xml, world: &World, subnet: &Subnet, ipv6_state: &str) {
         .text("ownerId", world.owner(&subnet.vpc))
         .text("vpcId", &subnet.vpc)
         .text("cidrBlock", subnet.pool.cidr())
-        .text("availableIpAddressCount", world.available(subnet))
+        .text("availableIpAddressCount", free)
         .text("availabilityZone", &subnet.az)
         .text("availabilityZoneId", world.az_id(&subnet.az))
         .text("defaultForAz", false)
@@ -173,7 +178,7 @@ fn hostname_type(subnet: &Subnet) -> &'static str {
     }
 }
 
-fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Subnet>> {
+fn field<'w>(world: &'w World, then: SimTime, name: &str) -> Option<Field<'w, Subnet>> {
     if let Some(field) = tag_field(name, |subnet: &Subnet| &subnet.tags) {
         return Some(field);
     }
@@ -186,7 +191,7 @@ fn field<'w>(world: &'w World, name: &str) -> Option<Field<'w, Subnet>> {
         }
         "cidr-block" | "cidr" | "cidrBlock" => one(|subnet| subnet.pool.cidr().to_string()),
         "available-ip-address-count" => {
-            Box::new(|subnet| vec![world.available(subnet).to_string()])
+            Box::new(move |subnet| vec![world.available_at(subnet, then).to_string()])
         }
         "state" => one(|_| "available".to_owned()),
         "default-for-az" | "defaultForAz" | "ipv6-native" | "map-customer-owned-ip-on-launch" => {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::World;
+use super::{Eni, Subnet, World};
 use crate::error::{Ec2Error, Result};
 use crate::history::History;
-use crate::ids::{EniId, InstanceId, SubnetId};
+use crate::ids::{EniId, InstanceId};
 use crate::params::Params;
+use crate::subnet::PREFIX_ADDRESSES;
 use crate::time::SimTime;
 
 impl World {
@@ -35,26 +36,24 @@ impl World {
         }
     }
 
-    /// How many addresses of a subnet were free at `then`, as far as ENIs go.
-    #[must_use]
-    pub fn free_at(&self, subnet: &SubnetId, then: SimTime) -> usize {
-        let Some(found) = self.subnet(subnet) else {
-            return 0;
-        };
-        let free = found.pool.free();
+    /// `availableIpAddressCount` as it was at `then`, as far as ENIs go.
+    pub(crate) fn available_at(&self, subnet: &Subnet, then: SimTime) -> usize {
+        let available = self.available(subnet);
         if then >= self.now {
-            return free;
+            return available;
         }
-        let held = |time: Option<SimTime>| -> usize {
-            let seen = self.enis.values().filter_map(|history| match time {
-                Some(then) => history.at(then),
-                None => history.current(),
-            });
-            seen.filter(|eni| eni.subnet == *subnet)
-                .map(|eni| eni.addresses().count() + 16 * eni.prefixes.len())
-                .sum()
+        let held = |eni: Option<&Eni>| {
+            let eni = eni.filter(|eni| eni.subnet == subnet.id);
+            eni.map_or(0, |eni| {
+                eni.addresses().count() + PREFIX_ADDRESSES * eni.prefixes.len()
+            })
         };
-        (free + held(None)).saturating_sub(held(Some(then)))
+        let (mut now, mut before) = (0, 0);
+        for history in self.enis.values() {
+            now += held(history.current());
+            before += held(history.at(then));
+        }
+        (available + now).saturating_sub(before)
     }
 
     /// Refuses a change to an ENI that not all of EC2 has heard of: see
