@@ -50,6 +50,8 @@ enum Suite {
     Pods,
     /// ipamd against LocalStack's EC2 (needs Python and its package index)
     Localstack,
+    /// boto3, botocore and the AWS CLI against the simulated EC2 (needs Python and its package index)
+    Botocore,
     /// The demo: all of its checks
     Demo,
 }
@@ -70,6 +72,7 @@ impl Suite {
             Self::Plugin => &["--test", "plugin", "--bin", "weir-cni"],
             Self::Ipamd => &["--test", "ipamd", "--bin", "ipamd"],
             Self::Localstack => &["--test", "localstack", "--bin", "ipamd"],
+            Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
             Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",
@@ -81,8 +84,8 @@ impl Suite {
     /// How long one program of the suite may take before it counts as hung.
     fn patience(self) -> Duration {
         match self {
-            // Its first start installs Python packages.
-            Self::Localstack => Duration::from_secs(600),
+            // Their first starts install Python packages.
+            Self::Localstack | Self::Botocore => Duration::from_secs(600),
             _ => Duration::from_secs(480),
         }
     }
