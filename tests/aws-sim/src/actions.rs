@@ -25,8 +25,6 @@ mod zones;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-pub(crate) use self::images::IMAGE;
-
 use crate::error::Result;
 use crate::params::Input;
 use crate::time::SimTime;

@@ -58,6 +58,15 @@ impl Page {
         }
     }
 
+    /// Of more than this, only this many.
+    #[must_use]
+    pub fn at_most(self, size: usize) -> Page {
+        Page {
+            size: self.size.map(|asked| asked.min(size)),
+            ..self
+        }
+    }
+
     /// The page, and the token of the next one. `items` are in the order of their ids.
     pub fn cut<T>(&self, items: Vec<T>, id: impl Fn(&T) -> &str) -> (Vec<T>, Option<String>) {
         let mut left: Vec<T> = match &self.after {

@@ -12,9 +12,6 @@ use crate::xml::Xml;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[("DescribeImages", describe)];
 
-/// The image that instances run which nobody launched over the API.
-pub(crate) const IMAGE: &str = "ami-0c2b8ca1dad447f8a";
-
 fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let asked = input.list("ImageId");
     let owners = input.list("Owner");

@@ -1,14 +1,24 @@
 //! RunInstances, DescribeInstances, and what happens to instances between them and TerminateInstances.
 
+mod attributes;
 mod describe;
+mod options;
 mod render;
 mod run;
 mod state;
+mod status;
 
 use crate::actions::Action;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("DescribeInstanceAttribute", attributes::describe),
+    ("DescribeInstanceStatus", status::describe),
     ("DescribeInstances", describe::describe),
+    ("ModifyInstanceAttribute", attributes::modify),
+    (
+        "ModifyInstanceMetadataOptions",
+        attributes::modify_metadata_options,
+    ),
     ("RebootInstances", state::reboot),
     ("RunInstances", run::run),
     ("StartInstances", state::start),

@@ -169,6 +169,16 @@ impl ImdsOptions {
             ..ImdsOptions::default()
         }
     }
+
+    /// EC2's `HttpTokens`.
+    #[must_use]
+    pub fn tokens(&self) -> &'static str {
+        if self.v1_allowed {
+            "optional"
+        } else {
+            "required"
+        }
+    }
 }
 
 impl Default for ImdsOptions {
@@ -292,6 +302,7 @@ impl World {
             pending: false,
             attachment: Some(attachment),
             public_address: spec.public_address,
+            associate_public_address: spec.public_address.is_some(),
             ..eni
         };
         let id = instance.id.clone();
@@ -382,9 +393,42 @@ impl World {
 
     /// Puts an instance into the state that follows on `from`, if that is where it still is.
     pub(super) fn reach_state(&mut self, id: &InstanceId, from: InstanceState, to: InstanceState) {
-        if self.instance(id).is_some_and(|found| found.state == from) {
-            drop(self.change_state(id, to));
+        if self.instance(id).is_none_or(|found| found.state != from) {
+            return;
         }
+        drop(self.change_state(id, to));
+        if to == InstanceState::Stopped {
+            let enis = self.instance(id).map(|instance| instance.enis.clone());
+            for eni in enis.unwrap_or_default() {
+                drop(self.change_eni(&eni, |eni| eni.public_address = None));
+            }
+        }
+    }
+
+    /// Gives an instance that starts the public addresses that it lost when it stopped; they are others now.
+    pub(crate) fn give_public_addresses(&mut self, id: &InstanceId) -> Result<()> {
+        let enis = self.enis_of(id).filter(|eni| eni.associate_public_address);
+        let enis: Vec<EniId> = enis.map(|eni| eni.id.clone()).collect();
+        for eni in enis {
+            let address = self.free_public_address();
+            self.change_eni(&eni, |eni| eni.public_address = Some(address))?;
+        }
+        Ok(())
+    }
+
+    /// A public address that nobody has, of a range that is only for documentation. There are 254; when they are
+    /// used up, some are given out twice.
+    pub(crate) fn free_public_address(&mut self) -> Ipv4Addr {
+        let used: BTreeSet<Ipv4Addr> = self.enis().filter_map(|eni| eni.public_address).collect();
+        let any = self.dice.below(254);
+        let address = |n: usize| {
+            let host = u8::try_from((any + n) % 254 + 1).unwrap_or(1);
+            Ipv4Addr::new(203, 0, 113, host)
+        };
+        let mut addresses = (0..254).map(address);
+        addresses
+            .find(|address| !used.contains(address))
+            .unwrap_or_else(|| address(0))
     }
 
     /// What happens when an instance has ended.

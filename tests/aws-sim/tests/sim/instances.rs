@@ -12,6 +12,8 @@ const IMAGE: &str = "ami-0c2b8ca1dad447f8a";
 impl Setup {
     /// RunInstances with the usual image, one m5.large, and these.
     fn run(&mut self, params: &[(&str, &str)]) -> Response {
+        // The bucket of RunInstances is small.
+        self.pass(Duration::from_millis(500));
         let usual = [
             ("ImageId", IMAGE),
             ("InstanceType", "m5.large"),

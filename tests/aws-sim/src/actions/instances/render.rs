@@ -18,7 +18,7 @@ pub(super) fn reservation(
         .map_or("", |first| world.owner(&first.vpc));
     xml.text("reservationId", id).text("ownerId", owner);
     // Only launches outside of a VPC have groups here.
-    xml.set("groupSet", std::iter::empty::<()>(), |_, ()| {});
+    empty(xml, "groupSet");
     xml.set("instancesSet", instances, |xml, shown| {
         instance(xml, world, shown, then);
     });
@@ -59,8 +59,7 @@ fn instance(xml: &mut Xml, world: &World, instance: &Instance, then: SimTime) {
         .maybe("platform", instance.image.platform)
         .text("platformDetails", instance.image.platform_details())
         .node("monitoring", |xml| {
-            let monitored = instance.settings.monitored;
-            xml.text("state", if monitored { "enabled" } else { "disabled" });
+            xml.text("state", on(instance.settings.monitored));
         });
     if let Some(primary) = primary {
         xml.text("subnetId", &primary.subnet)
@@ -72,7 +71,7 @@ fn instance(xml: &mut Xml, world: &World, instance: &Instance, then: SimTime) {
     }
     match primary {
         Some(primary) => render::groups(xml, world, primary),
-        None => drop(xml.set("groupSet", std::iter::empty::<()>(), |_, ()| {})),
+        None => empty(xml, "groupSet"),
     }
     if let Some(reason) = instance.state_reason {
         xml.node("stateReason", |xml| {
@@ -113,8 +112,15 @@ fn instance(xml: &mut Xml, world: &World, instance: &Instance, then: SimTime) {
         .node("enclaveOptions", |xml| {
             xml.text("enabled", false);
         })
-        .node("metadataOptions", |xml| metadata_options(xml, instance))
+        .node("metadataOptions", |xml| {
+            metadata_options(xml, instance, "applied");
+        })
         .text("usageOperation", instance.image.usage_operation());
+}
+
+/// A list of nothing.
+pub(super) fn empty(xml: &mut Xml, name: &str) {
+    xml.set(name, std::iter::empty::<()>(), |_, ()| {});
 }
 
 /// `code` and `name`.
@@ -124,24 +130,23 @@ pub(super) fn state(xml: &mut Xml, state: InstanceState) {
 }
 
 /// The members of `instanceMetadataOptions`.
-pub(super) fn metadata_options(xml: &mut Xml, instance: &Instance) {
+pub(super) fn metadata_options(xml: &mut Xml, instance: &Instance, state: &str) {
     let options = instance.imds;
-    let on = |on: bool| if on { "enabled" } else { "disabled" };
-    let tokens = if options.v1_allowed {
-        "optional"
-    } else {
-        "required"
-    };
-    xml.text("state", "applied")
-        .text("httpTokens", tokens)
+    xml.text("state", state)
+        .text("httpTokens", options.tokens())
         .text("httpPutResponseHopLimit", options.hop_limit)
         .text("httpEndpoint", on(options.enabled))
         .text("httpProtocolIpv6", on(options.ipv6))
         .text("instanceMetadataTags", on(options.tags));
 }
 
+/// EC2's word for what is on or off.
+pub(super) fn on(on: bool) -> &'static str {
+    if on { "enabled" } else { "disabled" }
+}
+
 /// Such as `User initiated (2026-01-01 00:00:00 GMT)`.
-fn transition_reason(world: &World, instance: &Instance) -> String {
+pub(super) fn transition_reason(world: &World, instance: &Instance) -> String {
     let by_user = instance
         .state_reason
         .filter(|reason| reason.code == StateReason::BY_USER);
@@ -151,7 +156,7 @@ fn transition_reason(world: &World, instance: &Instance) -> String {
     })
 }
 
-fn private_name(world: &World, primary: &Eni) -> String {
+pub(super) fn private_name(world: &World, primary: &Eni) -> String {
     primary
         .private_dns_name(&world.config.region)
         .unwrap_or_default()

@@ -2,9 +2,8 @@
 
 mod interfaces;
 
-use std::net::Ipv4Addr;
-
 use self::interfaces::{Nic, Source};
+use super::options::{AskedImds, check_user_data, shutdown_behavior};
 use super::render;
 use crate::actions::{images, tags};
 use crate::error::{Ec2Error, Result};
@@ -190,19 +189,6 @@ fn check_counts(least: i64, most: i64) -> Result<(usize, usize)> {
     Ok((count(least), count(most)))
 }
 
-/// Whether the system's own shutdown terminates the instance.
-pub(super) fn shutdown_behavior(name: Option<&str>) -> Result<bool> {
-    match name {
-        None | Some("stop") => Ok(false),
-        Some("terminate") => Ok(true),
-        Some(other) => Err(Ec2Error::value(
-            other,
-            "instanceInitiatedShutdownBehavior",
-            "",
-        )),
-    }
-}
-
 /// Tags of the instance and of its new interfaces; volumes are not simulated, but their tags are read.
 fn read_tags(input: &Input<'_>) -> Result<(Tags, Tags)> {
     let (mut of_instance, mut of_enis) = (Tags::new(), Tags::new());
@@ -223,70 +209,6 @@ fn read_tags(input: &Input<'_>) -> Result<(Tags, Tags)> {
     Ok((of_instance, of_enis))
 }
 
-/// Metadata options as a request has them.
-pub(super) struct AskedImds<'a> {
-    tokens: Option<&'a str>,
-    hop_limit: Option<i64>,
-    endpoint: Option<&'a str>,
-    ipv6: Option<&'a str>,
-    tags: Option<&'a str>,
-}
-
-impl<'a> AskedImds<'a> {
-    pub(super) fn read(input: &Input<'a>, prefix: &str) -> Result<AskedImds<'a>> {
-        let text = |name: &str| input.text(&format!("{prefix}{name}"));
-        Ok(AskedImds {
-            tokens: text("HttpTokens"),
-            hop_limit: input.parsed(&format!("{prefix}HttpPutResponseHopLimit"))?,
-            endpoint: text("HttpEndpoint"),
-            ipv6: text("HttpProtocolIpv6"),
-            tags: text("InstanceMetadataTags"),
-        })
-    }
-
-    /// Whether nothing is asked for.
-    pub(super) fn is_empty(&self) -> bool {
-        self.hop_limit.is_none()
-            && [self.tokens, self.endpoint, self.ipv6, self.tags]
-                .iter()
-                .all(Option::is_none)
-    }
-
-    /// The options with what is asked for.
-    pub(super) fn over(&self, options: ImdsOptions) -> Result<ImdsOptions> {
-        let choose = |name: &str, value: Option<&str>, yes: &str, no: &str, now: bool| match value {
-            None => Ok(now),
-            Some(value) if value == yes => Ok(true),
-            Some(value) if value == no => Ok(false),
-            Some(other) => Err(Ec2Error::value(other, name, "")),
-        };
-        let on = |name, value, now| choose(name, value, "enabled", "disabled", now);
-        let hop_limit = match self.hop_limit {
-            None => options.hop_limit,
-            Some(limit) => u8::try_from(limit)
-                .ok()
-                .filter(|limit| (1..=64).contains(limit))
-                .ok_or_else(|| {
-                    let why = "Expecting a value from 1 to 64.";
-                    Ec2Error::value(limit, "httpPutResponseHopLimit", why)
-                })?,
-        };
-        Ok(ImdsOptions {
-            enabled: on("httpEndpoint", self.endpoint, options.enabled)?,
-            v1_allowed: choose(
-                "httpTokens",
-                self.tokens,
-                "optional",
-                "required",
-                options.v1_allowed,
-            )?,
-            hop_limit,
-            ipv6: on("httpProtocolIpv6", self.ipv6, options.ipv6)?,
-            tags: on("instanceMetadataTags", self.tags, options.tags)?,
-        })
-    }
-}
-
 fn find_type(name: &str, image: &Image) -> Result<&'static InstanceType> {
     let kind = instance_types::get(name)
         .ok_or_else(|| Ec2Error::invalid(format!("Invalid value '{name}' for InstanceType.")))?;
@@ -300,22 +222,6 @@ fn find_type(name: &str, image: &Image) -> Result<&'static InstanceType> {
         )));
     }
     Ok(kind)
-}
-
-/// Base64 of at most 16 KiB.
-pub(super) fn check_user_data(data: &str) -> Result<()> {
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    let digits = data.trim_end_matches('=');
-    if !digits.bytes().all(is_base64) || data.len() % 4 != 0 || data.len() - digits.len() > 2 {
-        return Err(Ec2Error::client(
-            "InvalidUserData.Malformed",
-            "Invalid BASE64 encoding of user data.",
-        ));
-    }
-    if digits.len() * 3 / 4 > 16_384 {
-        return Err(Ec2Error::invalid("User data is limited to 16384 bytes"));
-    }
-    Ok(())
 }
 
 fn check_zone(world: &World, subnet: &SubnetId, zone: Option<&str>) -> Result<()> {
@@ -414,11 +320,17 @@ fn launch(
         let eni_id = match (eni, &nic.source) {
             (Some(eni), _) => {
                 let eni_id = eni.id.clone();
-                let public = nic.public_address.unwrap_or(false);
+                // A subnet gives one only to an interface that comes alone.
+                let by_subnet = nics.len() == 1
+                    && world
+                        .subnet(&eni.subnet)
+                        .is_some_and(|subnet| subnet.attributes.map_public_ip_on_launch);
+                let public = nic.public_address.unwrap_or(by_subnet);
                 let eni = Eni {
                     pending: false,
                     attachment: Some(attachment),
-                    public_address: public.then(|| free_public_address(world)),
+                    public_address: public.then(|| world.free_public_address()),
+                    associate_public_address: public,
                     ena_srd: nic.ena_srd,
                     ..eni
                 };
@@ -439,21 +351,6 @@ fn launch(
     }
     world.schedule(now.plus(latencies.launch), Transition::Running(id));
     Ok(())
-}
-
-/// A public address that nobody has, of a range that is only for documentation. There are 254; when they are used
-/// up, some are given out twice.
-fn free_public_address(world: &mut World) -> Ipv4Addr {
-    let used: Vec<Ipv4Addr> = world.enis().filter_map(|eni| eni.public_address).collect();
-    let any = world.dice.below(254);
-    let addresses = (0..254).map(|n| {
-        let host = u8::try_from((any + n) % 254 + 1).unwrap_or(1);
-        Ipv4Addr::new(203, 0, 113, host)
-    });
-    let mut free = addresses.clone().filter(|address| !used.contains(address));
-    free.next()
-        .or(addresses.clone().next())
-        .unwrap_or(Ipv4Addr::new(203, 0, 113, 1))
 }
 
 /// What the call answered when it was first made.

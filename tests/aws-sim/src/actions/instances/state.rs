@@ -87,6 +87,7 @@ pub(super) fn start(world: &mut World, now: SimTime, input: &Input<'_>) -> Resul
     {
         world.change_state(id, InstanceState::Pending)?;
         world.change_instance(id, |instance| instance.launched_at = now)?;
+        world.give_public_addresses(id)?;
         let at = now.plus(world.config.latencies.launch);
         world.schedule(at, Transition::Running(id.clone()));
     }

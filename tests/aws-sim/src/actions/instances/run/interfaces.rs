@@ -26,6 +26,8 @@ pub(super) struct Asked<'a> {
     primaries: Vec<Ipv4Addr>,
     ipv4: Vec<Ask<Ipv4Addr, Ipv4Net>>,
     ipv6: Vec<Ask<Ipv6Addr, Ipv6Net>>,
+    /// Whether none is asked for, in so many words: a subnet gives one otherwise.
+    no_ipv6: bool,
     primary_ipv6: bool,
     kind: Option<&'a str>,
     connection_tracking: ConnectionTracking,
@@ -100,6 +102,7 @@ fn read_instance<'a>(input: &Input<'a>) -> Result<Asked<'a>> {
         groups: input.list("SecurityGroupId"),
         primaries: input.parsed("PrivateIpAddress")?.into_iter().collect(),
         ipv6: asks(ipv6, number(input, "Ipv6AddressCount")?, Vec::new(), None),
+        no_ipv6: input.text("Ipv6AddressCount") == Some("0"),
         primary_ipv6: input.flag("EnablePrimaryIpv6")?.unwrap_or(false),
         ..Asked::default()
     })
@@ -147,6 +150,7 @@ fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
         primaries,
         ipv4,
         ipv6,
+        no_ipv6: input.text(&of("Ipv6AddressCount")) == Some("0"),
         primary_ipv6: input.flag(&of("PrimaryIpv6"))?.unwrap_or(false),
         kind: input.text(&of("InterfaceType")),
         connection_tracking: ConnectionTracking {
@@ -345,11 +349,19 @@ impl Asked<'_> {
                 return Err(Ec2Error::client("InvalidParameter", message));
             }
         }
+        let gives_ipv6 = subnet.attributes.assign_ipv6_on_creation
+            && subnet.ipv6.is_some()
+            && !self.no_ipv6
+            && self.kind != Some(EniKind::EfaOnly.as_str());
         let spec = EniSpec {
             groups,
             primary: self.primaries.first().copied(),
             ipv4: self.ipv4.pop().unwrap_or_default(),
-            ipv6: self.ipv6.pop().unwrap_or_default(),
+            ipv6: self.ipv6.pop().unwrap_or(if gives_ipv6 {
+                Ask::AddressCount(1)
+            } else {
+                Ask::default()
+            }),
             primary_ipv6: self.primary_ipv6,
             kind: match self.kind {
                 None => EniKind::Interface,
