@@ -1,7 +1,8 @@
 //! The simulated EC2 and IMDS as clients see them that are not ours: boto3, botocore and the AWS CLI, from PyPI.
 //!
 //! Each check is a function in `botocore/*.py` of the same name as its test here, and runs in a process of its own
-//! against an `aws-sim` of its own, with the environment that `aws-sim` prints for clients and nothing else.
+//! against an `aws-sim` of its own, with the environment that `aws-sim` prints for clients and nothing else. Every
+//! answer is compared with botocore's model of EC2 on the way (`botocore/strict.py`).
 
 #![expect(clippy::print_stdout, reason = "skips are told on standard output")]
 
@@ -44,6 +45,13 @@ const CHECKS: &[(&str, &[&str])] = &[
             "the_waiters_for_an_instance_finish",
             "the_waiters_for_an_image_finish",
             "no_waiter_is_forgotten",
+        ],
+    ),
+    (
+        "answers.py",
+        &[
+            "each_describe_answers_in_the_words_of_the_model",
+            "each_attribute_is_named_as_in_the_model",
         ],
     ),
     (

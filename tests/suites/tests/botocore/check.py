@@ -8,12 +8,16 @@ from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+import strict
+
 DEADLINE = 30
 
 
 def ec2(**config):
-    """A client for EC2, as a person makes one."""
-    return boto3.client("ec2", config=Config(**config) if config else None)
+    """A client for EC2, as a person makes one, but that reads answers strictly."""
+    client = boto3.client("ec2", config=Config(**config) if config else None)
+    strict.attach(client)
+    return client
 
 
 def main(checks):
