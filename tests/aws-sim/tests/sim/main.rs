@@ -9,6 +9,7 @@
 
 mod addresses;
 mod describe;
+mod events;
 mod faults;
 mod imds;
 mod instances;
@@ -16,6 +17,7 @@ mod interfaces;
 mod ipv6;
 mod model;
 mod throttle;
+mod views;
 mod wire;
 
 use std::time::Duration;

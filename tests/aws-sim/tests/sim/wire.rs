@@ -17,7 +17,7 @@ pub(crate) struct Served {
     pub(crate) sim: Sim,
     setup_subnet: String,
     pub(crate) ec2: SocketAddr,
-    imds: SocketAddr,
+    pub(crate) imds: SocketAddr,
     nobody: SocketAddr,
     shutdown: CancellationToken,
     runtime: tokio::runtime::Runtime,
@@ -90,7 +90,7 @@ pub(crate) fn post(headers: &str, body: &str) -> String {
     )
 }
 
-fn get(path: &str, headers: &str) -> String {
+pub(crate) fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")
 }
 
@@ -244,10 +244,7 @@ fn imds_gives_a_token_and_then_metadata() {
         (get("/latest/meta-data/mac", &with_token), 200),
         (get("/latest/meta-data/nothing", &with_token), 404),
         (
-            get(
-                "/latest/meta-data/mac",
-                &format!("{with_token}X-Forwarded-For: 192.0.2.1\r\n"),
-            ),
+            put("X-aws-ec2-metadata-token-ttl-seconds: 60\r\nX-Forwarded-For: 192.0.2.1\r\n"),
             403,
         ),
     ] {
