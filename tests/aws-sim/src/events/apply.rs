@@ -3,7 +3,7 @@
 use super::named::Tagged;
 use super::{Event, EventError, Happened, Knobs};
 use crate::error::Ec2Error;
-use crate::ids::{EniId, InstanceId};
+use crate::ids::{EniId, GroupId, InstanceId};
 use crate::time::SimTime;
 use crate::world::{
     AttachmentStatus, EniSpec, InstanceState, Tags, Transition, World, WorldConfig,
@@ -199,15 +199,16 @@ impl World {
             Tagged::Eni(id) => self.change_eni(id, |eni| change(&mut eni.tags))?,
             Tagged::Instance(id) => self.change_instance(id, |found| change(&mut found.tags))?,
             Tagged::Subnet(id) => {
-                self.subnets
-                    .get_mut(id)
-                    .map(|found| change(&mut found.tags));
+                let subnet = self.subnets.get_mut(id);
+                change(&mut subnet.ok_or_else(|| Ec2Error::no_such_subnet(id))?.tags);
             }
             Tagged::Vpc(id) => {
-                self.vpcs.get_mut(id).map(|found| change(&mut found.tags));
+                let vpc = self.vpcs.get_mut(id);
+                change(&mut vpc.ok_or_else(|| Ec2Error::no_such_vpc(id))?.tags);
             }
             Tagged::Group(id) => {
-                self.groups.get_mut(id).map(|found| change(&mut found.tags));
+                let group = self.groups.get_mut(id);
+                change(&mut group.ok_or_else(|| Ec2Error::no_such_group(id))?.tags);
             }
         }
         Ok(())
@@ -218,7 +219,7 @@ impl World {
         let groups = groups.collect::<Result<Vec<_>>>()?;
         let eni = self.eni(id).ok_or_else(|| Ec2Error::no_such_eni(id))?;
         let groups = self.groups_for(&eni.vpc.clone(), groups)?;
-        let text: Vec<&str> = groups.iter().map(|group| group.as_str()).collect();
+        let text: Vec<&str> = groups.iter().map(GroupId::as_str).collect();
         let what = format!("{id} gets the security groups {}", text.join(", "));
         self.change_eni(id, |eni| eni.groups = groups)?;
         Ok(done(what))

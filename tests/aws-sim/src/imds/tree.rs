@@ -11,7 +11,7 @@ use super::base64;
 use super::node::{Child, Node, directory, lines, text};
 use crate::ids::{InstanceId, mix};
 use crate::time::{SimTime, iso8601};
-use crate::world::{Eni, Instance, InstanceState, World};
+use crate::world::{Eni, Instance, InstanceState, Vpc, World};
 
 /// What an instance can see.
 #[derive(Debug)]
@@ -208,10 +208,10 @@ impl<'w> View<'w> {
             text("vpc-id", || Some(&eni.vpc)),
             text("vpc-ipv4-cidr-block", move || vpc?.cidrs().first().copied()),
             lines("vpc-ipv4-cidr-blocks", move || {
-                vpc.map_or(Vec::new(), |vpc| vpc.cidrs())
+                vpc.map_or(Vec::new(), Vpc::cidrs)
             }),
             lines("vpc-ipv6-cidr-blocks", move || {
-                vpc.map_or(Vec::new(), |vpc| vpc.ipv6_cidrs())
+                vpc.map_or(Vec::new(), Vpc::ipv6_cidrs)
             }),
         ];
         let leaves = leaves.into_iter();

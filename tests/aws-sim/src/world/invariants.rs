@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use super::{Eni, Instance, Subnet, World};
 use crate::ids::{SubnetId, VpcId};
 use crate::subnet::PREFIX_ADDRESSES;
-use crate::subnet6::PREFIX_LENGTH;
+use crate::subnet6::{Ipv6Pool, PREFIX_LENGTH};
 
 /// What is broken, in words.
 type Checked = Result<(), String>;
@@ -102,7 +102,7 @@ impl World {
                 format!("{prefix} is no /28 of its subnet"),
             )?;
         }
-        let ipv6 = subnet.ipv6.as_ref().map(|pool| pool.cidr());
+        let ipv6 = subnet.ipv6.as_ref().map(Ipv6Pool::cidr);
         for prefix in &eni.ipv6_prefixes {
             let aligned = prefix.prefix_len() == PREFIX_LENGTH && prefix.trunc() == *prefix;
             let inside = ipv6.is_some_and(|cidr| cidr.contains(prefix));
@@ -256,7 +256,7 @@ fn check_counts(subnet: &Subnet, used: &Used) -> Checked {
         &subnet.id,
         format!("{free} free, but should be {expected:?}"),
     )?;
-    let taken = subnet.ipv6.as_ref().map_or((0, 0), |pool| pool.taken());
+    let taken = subnet.ipv6.as_ref().map_or((0, 0), Ipv6Pool::taken);
     let expected = (used.ipv6, used.ipv6_prefixes);
     check(
         taken == expected,
