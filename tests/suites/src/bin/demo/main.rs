@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use aws_sim::faults::{Effect, Fault, When};
+use aws_sim::faults::{Effect, Fault};
 use clap::{Parser, ValueEnum};
 use proto::v1::GetPoolResponse;
 use suites::node::Node;
@@ -89,12 +89,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     page.title();
     page.step("Raising the VPC: two m5.large nodes, each in a subnet of its own");
     let lab = Lab::start(lab_config())?;
-    lab.sim().inject(Fault {
-        action: None,
-        instance: None,
-        when: When::Always,
-        effect: Effect::Latency(CALL),
-    });
+    lab.sim().inject(Fault::on_all(Effect::Latency(CALL)));
     page.vpc(&lab);
     let (mut a, mut b) = (Node::new(&lab, "a"), Node::new(&lab, "b"));
     let mut pods = Pods::new(&lab);
