@@ -23,6 +23,7 @@ pub mod instance_types;
 pub mod log;
 pub mod page;
 pub mod params;
+pub mod scenario;
 pub mod security;
 pub mod server;
 pub mod sim;

@@ -21,7 +21,12 @@ pub(super) struct Builder<'a> {
 
 impl Builder<'_> {
     /// Does an action as this account would: not throttled, not logged. Returns the reply.
-    pub(super) fn ec2(&mut self, account: &str, action: &str, asked: Asked) -> Result<String, Ec2Error> {
+    pub(super) fn ec2(
+        &mut self,
+        account: &str,
+        action: &str,
+        asked: Asked,
+    ) -> Result<String, Ec2Error> {
         let perform = actions::find(action).ok_or_else(|| Ec2Error::invalid_action(action))?;
         let asked = asked.with("Action", action).with("Version", "2016-11-15");
         let params = Params::from_pairs(asked.0);
@@ -32,38 +37,46 @@ impl Builder<'_> {
     /// Names a thing, and tags it: with its name too.
     pub(super) fn name(
         &mut self,
-        (entry, kind): (&Entry, Kind),
+        (entry, kind): (&Entry<'_>, Kind),
         account: &str,
         name: &str,
         id: &str,
         tags: &Tags,
     ) -> Result<(), FileError> {
-        self.names.add(kind, name, id).map_err(|what| entry.error("name", what))?;
+        self.names
+            .add(kind, name, id)
+            .map_err(|what| entry.error("name", what))?;
         let own = tags.iter().filter(|(key, _)| *key != "Name");
         let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
         let mut asked = Asked::new().with("ResourceId.1", id);
         for (n, (key, value)) in (1..).zip([("Name", name)].into_iter().chain(own)) {
-            asked = asked.with(&format!("Tag.{n}.Key"), key).with(&format!("Tag.{n}.Value"), value);
+            asked = asked
+                .with(&format!("Tag.{n}.Key"), key)
+                .with(&format!("Tag.{n}.Value"), value);
         }
         let tagged = self.ec2(account, "CreateTags", asked);
-        tagged.map(drop).map_err(|error| refused(entry, "tags", &error))
+        tagged
+            .map(drop)
+            .map_err(|error| refused(entry, "tags", &error))
     }
 
     /// The id behind a name that a field holds.
     pub(super) fn id(
         &self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         field: &str,
         kind: Kind,
         name: &str,
     ) -> Result<String, FileError> {
-        self.names.id(kind, name).map_err(|what| entry.error(field, what))
+        self.names
+            .id(kind, name)
+            .map_err(|what| entry.error(field, what))
     }
 
     /// The same; without a name, the only one there is.
     pub(super) fn id_or_only(
         &self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         field: &str,
         kind: Kind,
         name: Option<&str>,
@@ -86,14 +99,16 @@ impl Builder<'_> {
 }
 
 /// The error for what EC2 would not make.
-pub(super) fn refused(entry: &Entry, field: &str, error: &Ec2Error) -> FileError {
+pub(super) fn refused(entry: &Entry<'_>, field: &str, error: &Ec2Error) -> FileError {
     let remedy = match error.code.as_str() {
         "InvalidInstanceType" => "; data/instance-types.csv has the types that are known",
         "PrivateIpAddressLimitExceeded" | "Ipv6AddressLimitExceeded" => {
             "; give it fewer addresses and prefixes, or the instance a larger type"
         }
         "AttachmentLimitExceeded" => "; give the instance fewer ENIs, or a larger type",
-        "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => "; make the subnet larger",
+        "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => {
+            "; make the subnet larger"
+        }
         "InvalidSubnet.Range" => "; it must be a /16 to a /28 within a CIDR of its VPC",
         "InvalidSubnet.Conflict" => "; subnets of a VPC must not overlap",
         "InvalidVpc.Range" => "; it must be a /16 to a /28, apart from the VPC's others",
@@ -168,7 +183,9 @@ impl<'de> Deserialize<'de> for Many {
 
             fn visit_i64<E: Error>(self, count: i64) -> Result<Many, E> {
                 let count = u64::try_from(count);
-                count.map(Many::Count).map_err(|_| E::custom("a number can't be below 0"))
+                count
+                    .map(Many::Count)
+                    .map_err(|_| E::custom("a number can't be below 0"))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Many, A::Error> {

@@ -21,31 +21,42 @@ pub struct FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileError { file, line, what, text } = self;
+        let FileError {
+            file,
+            line,
+            what,
+            text,
+        } = self;
         write!(f, "{file}:{line}: {what}\n  {line} | {text}")
     }
 }
 
 /// The text of a file, for finding lines in it.
-#[derive(Clone, Debug)]
-struct Source {
-    file: String,
-    text: String,
+#[derive(Clone, Copy, Debug)]
+struct Source<'t> {
+    file: &'t str,
+    text: &'t str,
 }
 
-impl Source {
-    fn error(&self, offset: usize, what: impl Into<String>) -> FileError {
-        let before = self.text.get(..offset).unwrap_or(&self.text);
+impl Source<'_> {
+    fn error(self, offset: usize, what: impl Into<String>) -> FileError {
+        let before = self.text.get(..offset).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         FileError {
-            file: self.file.clone(),
+            file: self.file.to_owned(),
             line,
             what: what.into(),
-            text: self.text.lines().nth(line - 1).unwrap_or_default().trim().to_owned(),
+            text: self
+                .text
+                .lines()
+                .nth(line - 1)
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
         }
     }
 
-    fn explain(&self, error: &toml::de::Error, place: &str) -> FileError {
+    fn explain(self, error: &toml::de::Error, place: &str) -> FileError {
         let offset = error.span().map_or(0, |span| span.start);
         let message = error.message();
         if place.is_empty() {
@@ -57,20 +68,21 @@ impl Source {
 
 /// A file, parsed as far as TOML goes.
 #[derive(Clone, Debug)]
-pub(super) struct Document {
-    source: Source,
-    root: DeTable<'static>,
+pub(super) struct Document<'t> {
+    source: Source<'t>,
+    root: DeTable<'t>,
 }
 
-impl Document {
+impl<'t> Document<'t> {
     /// # Errors
     /// When it is not TOML.
-    pub(super) fn parse(file: &str, text: &str) -> Result<Document, FileError> {
-        let source = Source { file: file.to_owned(), text: text.to_owned() };
+    pub(super) fn parse(file: &'t str, text: &'t str) -> Result<Document<'t>, FileError> {
+        let source = Source { file, text };
         let parsed = DeTable::parse(text).map_err(|error| source.explain(&error, ""))?;
-        let mut root = parsed.into_inner();
-        root.make_owned();
-        Ok(Document { source, root })
+        Ok(Document {
+            source,
+            root: parsed.into_inner(),
+        })
     }
 
     /// Checks that there are only these keys.
@@ -78,7 +90,10 @@ impl Document {
     /// # Errors
     /// Names the first other.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), FileError> {
-        let other = self.root.keys().find(|key| !known.contains(&key.get_ref().as_ref()));
+        let other = self
+            .root
+            .keys()
+            .find(|key| !known.contains(&key.get_ref().as_ref()));
         match other {
             None => Ok(()),
             Some(key) => {
@@ -94,7 +109,9 @@ impl Document {
     /// # Errors
     /// When it is not a text.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, FileError> {
-        let Some(value) = self.root.get(name) else { return Ok(None) };
+        let Some(value) = self.root.get(name) else {
+            return Ok(None);
+        };
         match value.get_ref() {
             DeValue::String(text) => Ok(Some(text.to_string())),
             _ => {
@@ -108,8 +125,10 @@ impl Document {
     ///
     /// # Errors
     /// When it is not a table.
-    pub(super) fn table(&self, name: &str) -> Result<Option<Entry>, FileError> {
-        let Some(value) = self.root.get(name) else { return Ok(None) };
+    pub(super) fn table(&self, name: &str) -> Result<Option<Entry<'t>>, FileError> {
+        let Some(value) = self.root.get(name) else {
+            return Ok(None);
+        };
         self.entry(value, name, &format!("[{name}]")).map(Some)
     }
 
@@ -117,8 +136,10 @@ impl Document {
     ///
     /// # Errors
     /// When they are something else.
-    pub(super) fn tables(&self, name: &str) -> Result<Vec<Entry>, FileError> {
-        let Some(value) = self.root.get(name) else { return Ok(Vec::new()) };
+    pub(super) fn tables(&self, name: &str) -> Result<Vec<Entry<'t>>, FileError> {
+        let Some(value) = self.root.get(name) else {
+            return Ok(Vec::new());
+        };
         let DeValue::Array(items) = value.get_ref() else {
             let what = format!("`{name}` is a list of tables: write [[{name}]]");
             return Err(self.source.error(value.span().start, what));
@@ -131,13 +152,13 @@ impl Document {
 
     fn entry(
         &self,
-        value: &Spanned<DeValue<'static>>,
+        value: &Spanned<DeValue<'t>>,
         place: &str,
         form: &str,
-    ) -> Result<Entry, FileError> {
+    ) -> Result<Entry<'t>, FileError> {
         match value.get_ref() {
             DeValue::Table(_) => Ok(Entry {
-                source: self.source.clone(),
+                source: self.source,
                 place: place.to_owned(),
                 value: value.clone(),
             }),
@@ -151,14 +172,14 @@ impl Document {
 
 /// One table of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    source: Source,
+pub(super) struct Entry<'t> {
+    source: Source<'t>,
     /// What it is called in errors: `subnet "pods-a"`.
     place: String,
-    value: Spanned<DeValue<'static>>,
+    value: Spanned<DeValue<'t>>,
 }
 
-impl Entry {
+impl<'t> Entry<'t> {
     /// Reads it as a `T`.
     ///
     /// # Errors
@@ -175,7 +196,7 @@ impl Entry {
     pub(super) fn replaced(
         &self,
         replace: &mut dyn FnMut(&str) -> Result<String, String>,
-    ) -> Result<Entry, FileError> {
+    ) -> Result<Entry<'t>, FileError> {
         let mut entry = self.clone();
         let replaced = replace_in(&mut entry.value, replace);
         replaced.map_err(|(offset, what)| {
@@ -185,8 +206,11 @@ impl Entry {
     }
 
     /// The same, called by its name in errors.
-    pub(super) fn called(&self, kind: &str, name: &str) -> Entry {
-        Entry { place: format!("{kind} {name:?}"), ..self.clone() }
+    pub(super) fn called(&self, kind: &str, name: &str) -> Entry<'t> {
+        Entry {
+            place: format!("{kind} {name:?}"),
+            ..self.clone()
+        }
     }
 
     /// An error at this field of it, or where it begins when it has no such field.
@@ -194,19 +218,23 @@ impl Entry {
         let within = self.value.get_ref().as_table();
         let at = within.and_then(|table| {
             let mut keys = table.keys();
-            keys.find(|key| key.get_ref() == field).map(|key| key.span().start)
+            keys.find(|key| key.get_ref() == field)
+                .map(|key| key.span().start)
         });
         let begins = self.value.span().start;
-        self.source.error(at.unwrap_or(begins), format!("{}: {what}", self.place))
+        self.source
+            .error(at.unwrap_or(begins), format!("{}: {what}", self.place))
     }
 
     /// The nth table of a list in it, from 0; itself when there is none.
-    pub(super) fn nth(&self, list: &str, n: usize) -> Entry {
+    pub(super) fn nth(&self, list: &str, n: usize) -> Entry<'t> {
         let items = self.value.get_ref().get(list);
         let items = items.and_then(|items| items.get_ref().as_array());
-        let Some(item) = items.and_then(|items| items.get(n)) else { return self.clone() };
+        let Some(item) = items.and_then(|items| items.get(n)) else {
+            return self.clone();
+        };
         Entry {
-            source: self.source.clone(),
+            source: self.source,
             place: format!("{}, {list} {}", self.place, n + 1),
             value: item.clone(),
         }
@@ -214,7 +242,7 @@ impl Entry {
 }
 
 fn replace_in(
-    value: &mut Spanned<DeValue<'static>>,
+    value: &mut Spanned<DeValue<'_>>,
     replace: &mut dyn FnMut(&str) -> Result<String, String>,
 ) -> Result<(), (usize, String)> {
     let offset = value.span().start;
@@ -223,8 +251,12 @@ fn replace_in(
             *text = replace(text).map_err(|what| (offset, what))?.into();
             Ok(())
         }
-        DeValue::Array(items) => items.iter_mut().try_for_each(|item| replace_in(item, replace)),
-        DeValue::Table(table) => table.iter_mut().try_for_each(|(_, item)| replace_in(item, replace)),
+        DeValue::Array(items) => items
+            .iter_mut()
+            .try_for_each(|item| replace_in(item, replace)),
+        DeValue::Table(table) => table
+            .iter_mut()
+            .try_for_each(|(_, item)| replace_in(item, replace)),
         _ => Ok(()),
     }
 }

@@ -5,8 +5,13 @@
 pub fn all(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let after = xml.split(&open).skip(1);
-    let texts = after.filter_map(|rest| rest.split_once(&close)).map(|(text, _)| text);
-    texts.filter(|text| !text.contains('<')).map(unescape).collect()
+    let texts = after
+        .filter_map(|rest| rest.split_once(&close))
+        .map(|(text, _)| text);
+    texts
+        .filter(|text| !text.contains('<'))
+        .map(unescape)
+        .collect()
 }
 
 /// The first of them.
@@ -16,8 +21,18 @@ pub fn first(xml: &str, name: &str) -> Option<String> {
 }
 
 fn unescape(text: &str) -> String {
-    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#13;", "\r"), ("&amp;", "&")];
-    entities.iter().fold(text.to_owned(), |text, (entity, plain)| text.replace(entity, plain))
+    let entities = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&#13;", "\r"),
+        ("&amp;", "&"),
+    ];
+    entities
+        .iter()
+        .fold(text.to_owned(), |text, (entity, plain)| {
+            text.replace(entity, plain)
+        })
 }
 
 #[cfg(test)]

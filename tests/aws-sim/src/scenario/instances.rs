@@ -82,7 +82,7 @@ struct EniEntry {
 }
 
 impl Builder<'_> {
-    pub(super) fn instances(&mut self, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn instances(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let spec: InstanceEntry = entry.read()?;
         let entry = &entry.called("instance", &spec.name);
         let Some(count) = spec.count else {
@@ -95,7 +95,12 @@ impl Builder<'_> {
         (1..=count).try_for_each(|n| self.instance(entry, &spec, &format!("{}-{n}", spec.name)))
     }
 
-    fn instance(&mut self, entry: &Entry, spec: &InstanceEntry, name: &str) -> Result<(), FileError> {
+    fn instance(
+        &mut self,
+        entry: &Entry<'_>,
+        spec: &InstanceEntry,
+        name: &str,
+    ) -> Result<(), FileError> {
         let subnet = self.id_or_only(entry, "subnet", Kind::Subnet, spec.subnet.as_deref())?;
         let subnet = SubnetId::from(subnet.as_str());
         let mut launch = LaunchSpec::new(&spec.r#type, &subnet);
@@ -109,25 +114,47 @@ impl Builder<'_> {
         };
         let launched = self.world.launch_instance(SimTime::ZERO, launch);
         let id = launched.map_err(|error| {
-            let field = if error.code == "InvalidInstanceType" { "type" } else { "subnet" };
+            let field = if error.code == "InvalidInstanceType" {
+                "type"
+            } else {
+                "subnet"
+            };
             refused(entry, field, &error)
         })?;
         let account = self.account_of(&subnet);
-        self.name((entry, Kind::Instance), &account, name, id.as_str(), &spec.tags)?;
+        self.name(
+            (entry, Kind::Instance),
+            &account,
+            name,
+            id.as_str(),
+            &spec.tags,
+        )?;
         self.set_imds(entry, &id, &spec.imds)?;
         self.hold(entry, &account, &id, spec)?;
         for (n, eni) in spec.eni.iter().enumerate() {
             let entry = &entry.nth("eni", n);
             let index = eni.device_index.unwrap_or(n + 1);
-            let called = eni.name.clone().unwrap_or_else(|| format!("{name}/{index}"));
+            let called = eni
+                .name
+                .clone()
+                .unwrap_or_else(|| format!("{name}/{index}"));
             let made = self.eni(entry, eni, &called, Some(&subnet))?;
             self.attach(entry, eni, &account, &made, &id, index)?;
         }
         Ok(())
     }
 
-    fn set_imds(&mut self, entry: &Entry, id: &InstanceId, imds: &Imds) -> Result<(), FileError> {
-        let options = self.world.instance(id).map(|instance| instance.imds).unwrap_or_default();
+    fn set_imds(
+        &mut self,
+        entry: &Entry<'_>,
+        id: &InstanceId,
+        imds: &Imds,
+    ) -> Result<(), FileError> {
+        let options = self
+            .world
+            .instance(id)
+            .map(|instance| instance.imds)
+            .unwrap_or_default();
         let options = ImdsOptions {
             enabled: imds.enabled.unwrap_or(options.enabled),
             v1_allowed: imds.v1_allowed.unwrap_or(options.v1_allowed),
@@ -140,30 +167,57 @@ impl Builder<'_> {
     /// Gives the primary ENI what it holds beside its address.
     fn hold(
         &mut self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         account: &str,
         id: &InstanceId,
         spec: &InstanceEntry,
     ) -> Result<(), FileError> {
         const V4: &str = "AssignPrivateIpAddresses";
         const V6: &str = "AssignIpv6Addresses";
-        let Some(eni) = self.world.primary_eni(id).map(|eni| eni.id.clone()) else { return Ok(()) };
+        let Some(eni) = self.world.primary_eni(id).map(|eni| eni.id.clone()) else {
+            return Ok(());
+        };
         let asks = [
-            ("addresses", V4, "SecondaryPrivateIpAddressCount", "PrivateIpAddress", &spec.addresses),
-            ("prefixes", V4, "Ipv4PrefixCount", "Ipv4Prefix", &spec.prefixes),
-            ("ipv6-addresses", V6, "Ipv6AddressCount", "Ipv6Addresses", &spec.ipv6_addresses),
-            ("ipv6-prefixes", V6, "Ipv6PrefixCount", "Ipv6Prefix", &spec.ipv6_prefixes),
+            (
+                "addresses",
+                V4,
+                "SecondaryPrivateIpAddressCount",
+                "PrivateIpAddress",
+                &spec.addresses,
+            ),
+            (
+                "prefixes",
+                V4,
+                "Ipv4PrefixCount",
+                "Ipv4Prefix",
+                &spec.prefixes,
+            ),
+            (
+                "ipv6-addresses",
+                V6,
+                "Ipv6AddressCount",
+                "Ipv6Addresses",
+                &spec.ipv6_addresses,
+            ),
+            (
+                "ipv6-prefixes",
+                V6,
+                "Ipv6PrefixCount",
+                "Ipv6Prefix",
+                &spec.ipv6_prefixes,
+            ),
         ];
         for (field, action, count, list, many) in asks.into_iter().filter(|ask| !ask.4.is_none()) {
             let asked = Asked::new().with("NetworkInterfaceId", &eni);
             let asked = asked.many(count, |n| format!("{list}.{n}"), many);
-            self.ec2(account, action, asked).map_err(|error| refused(entry, field, &error))?;
+            self.ec2(account, action, asked)
+                .map_err(|error| refused(entry, field, &error))?;
         }
         Ok(())
     }
 
     /// An ENI on nothing.
-    pub(super) fn lone_eni(&mut self, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn lone_eni(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let eni: EniEntry = entry.read()?;
         let Some(name) = &eni.name else {
             return Err(entry.error("name", "`name` is missing: an ENI on no instance needs one"));
@@ -186,7 +240,7 @@ impl Builder<'_> {
     /// Makes an ENI. Its id.
     fn eni(
         &mut self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         spec: &EniEntry,
         name: &str,
         of_instance: Option<&SubnetId>,
@@ -202,10 +256,26 @@ impl Builder<'_> {
         };
         let mut asked = Asked::new()
             .with("SubnetId", &subnet)
-            .many("SecondaryPrivateIpAddressCount", member("PrivateIpAddresses", "PrivateIpAddress"), &spec.addresses)
-            .many("Ipv4PrefixCount", member("Ipv4Prefix", "Ipv4Prefix"), &spec.prefixes)
-            .many("Ipv6AddressCount", member("Ipv6Addresses", "Ipv6Address"), &spec.ipv6_addresses)
-            .many("Ipv6PrefixCount", member("Ipv6Prefix", "Ipv6Prefix"), &spec.ipv6_prefixes)
+            .many(
+                "SecondaryPrivateIpAddressCount",
+                member("PrivateIpAddresses", "PrivateIpAddress"),
+                &spec.addresses,
+            )
+            .many(
+                "Ipv4PrefixCount",
+                member("Ipv4Prefix", "Ipv4Prefix"),
+                &spec.prefixes,
+            )
+            .many(
+                "Ipv6AddressCount",
+                member("Ipv6Addresses", "Ipv6Address"),
+                &spec.ipv6_addresses,
+            )
+            .many(
+                "Ipv6PrefixCount",
+                member("Ipv6Prefix", "Ipv6Prefix"),
+                &spec.ipv6_prefixes,
+            )
             .many("", |n| format!("SecurityGroupId.{n}"), &groups);
         for (parameter, value) in [
             ("PrivateIpAddress", &spec.address),
@@ -225,7 +295,7 @@ impl Builder<'_> {
 
     fn attach(
         &mut self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         spec: &EniEntry,
         account: &str,
         eni: &str,
@@ -253,8 +323,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn groups(&self, entry: &Entry, names: &[String]) -> Result<Vec<String>, FileError> {
-        names.iter().map(|name| self.id(entry, "groups", Kind::Group, name)).collect()
+    fn groups(&self, entry: &Entry<'_>, names: &[String]) -> Result<Vec<String>, FileError> {
+        names
+            .iter()
+            .map(|name| self.id(entry, "groups", Kind::Group, name))
+            .collect()
     }
 
     fn account_of(&self, subnet: &SubnetId) -> String {

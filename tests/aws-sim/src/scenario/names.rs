@@ -60,7 +60,8 @@ impl Names {
 
     /// Saves a value under a name, in place of what was saved under it.
     pub(super) fn save(&mut self, name: &str, value: &str) {
-        self.0.insert(name.to_owned(), (Kind::Saved, value.to_owned()));
+        self.0
+            .insert(name.to_owned(), (Kind::Saved, value.to_owned()));
     }
 
     /// The id of the thing of this kind with this name.
@@ -147,9 +148,13 @@ impl Names {
         for (name, (kind, id)) in &self.0 {
             let eni = eni_of(world, id).filter(|_| matches!(kind, Kind::Instance | Kind::Eni));
             let Some(eni) = eni else { continue };
-            all.0.entry(format!("{name}.mac")).or_insert((Kind::Saved, eni.mac_text()));
+            all.0
+                .entry(format!("{name}.mac"))
+                .or_insert((Kind::Saved, eni.mac_text()));
             if *kind == Kind::Instance {
-                all.0.entry(format!("{name}.eni")).or_insert((Kind::Saved, eni.id.to_string()));
+                all.0
+                    .entry(format!("{name}.eni"))
+                    .or_insert((Kind::Saved, eni.id.to_string()));
             }
         }
         all
@@ -164,7 +169,9 @@ impl Names {
         // The longest first: one address can be the beginning of another.
         known.sort_by_key(|(id, name)| (Reverse(id.len()), name.as_str()));
         let all = known.into_iter();
-        all.fold(text.to_owned(), |text, (id, name)| replace_words(&text, id, &format!("${name}")))
+        all.fold(text.to_owned(), |text, (id, name)| {
+            replace_words(&text, id, &format!("${name}"))
+        })
     }
 }
 
@@ -191,5 +198,7 @@ fn is_of_name(c: char) -> bool {
 }
 
 fn eni_of<'w>(world: &'w World, id: &str) -> Option<&'w Eni> {
-    world.eni(&EniId::from(id)).or_else(|| world.primary_eni(&InstanceId::from(id)))
+    world
+        .eni(&EniId::from(id))
+        .or_else(|| world.primary_eni(&InstanceId::from(id)))
 }

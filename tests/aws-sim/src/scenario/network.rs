@@ -81,23 +81,28 @@ impl RuleEntry {
     /// Its parameters but for the peer.
     fn asked(&self, group: &str) -> Asked {
         let protocol = self.protocol.as_deref().unwrap_or("-1");
-        let asked =
-            Asked::new().with("GroupId", group).with("IpPermissions.1.IpProtocol", protocol);
+        let asked = Asked::new()
+            .with("GroupId", group)
+            .with("IpPermissions.1.IpProtocol", protocol);
         let (from, to) = match (self.ports.as_deref(), protocol) {
             (Some(ports), _) => ports.split_once('-').unwrap_or((ports, ports)),
             (None, "tcp" | "udp") => ("0", "65535"),
             (None, "icmp") => ("-1", "-1"),
             (None, _) => return asked,
         };
-        asked.with("IpPermissions.1.FromPort", from).with("IpPermissions.1.ToPort", to)
+        asked
+            .with("IpPermissions.1.FromPort", from)
+            .with("IpPermissions.1.ToPort", to)
     }
 }
 
 impl Builder<'_> {
-    pub(super) fn vpc(&mut self, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn vpc(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let vpc: VpcEntry = entry.read()?;
         let entry = &entry.called("VPC", &vpc.name);
-        let account = vpc.account.unwrap_or_else(|| self.world.config.account.clone());
+        let account = vpc
+            .account
+            .unwrap_or_else(|| self.world.config.account.clone());
         let [primary, others @ ..] = vpc.cidrs.as_slice() else {
             let what = "`cidrs` is empty: a VPC has at least one, such as \"10.0.0.0/16\"";
             return Err(entry.error("cidrs", what));
@@ -112,17 +117,23 @@ impl Builder<'_> {
             let added = self.world.add_vpc_ipv6(&id);
             added.map_err(|error| refused(entry, "ipv6", &error))?;
         }
-        self.name((entry, Kind::Vpc), &account, &vpc.name, id.as_str(), &vpc.tags)
+        self.name(
+            (entry, Kind::Vpc),
+            &account,
+            &vpc.name,
+            id.as_str(),
+            &vpc.tags,
+        )
     }
 
     /// The VPC that an entry is in, and its account.
-    fn vpc_of(&self, entry: &Entry, name: Option<&str>) -> Result<(VpcId, String), FileError> {
+    fn vpc_of(&self, entry: &Entry<'_>, name: Option<&str>) -> Result<(VpcId, String), FileError> {
         let id = VpcId::from(self.id_or_only(entry, "vpc", Kind::Vpc, name)?.as_str());
         let account = self.world.owner(&id).to_owned();
         Ok((id, account))
     }
 
-    pub(super) fn subnet(&mut self, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn subnet(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let subnet: SubnetEntry = entry.read()?;
         let entry = &entry.called("subnet", &subnet.name);
         let (vpc, account) = self.vpc_of(entry, subnet.vpc.as_deref())?;
@@ -132,7 +143,11 @@ impl Builder<'_> {
         };
         let made = self.world.add_subnet(&vpc, subnet.cidr, &zone);
         let id = made.map_err(|error| {
-            let field = if error.code.starts_with("InvalidSubnet") { "cidr" } else { "zone" };
+            let field = if error.code.starts_with("InvalidSubnet") {
+                "cidr"
+            } else {
+                "zone"
+            };
             refused(entry, field, &error)
         })?;
         if subnet.ipv6 {
@@ -146,12 +161,26 @@ impl Builder<'_> {
             let made = self.ec2(&account, "CreateSubnetCidrReservation", asked);
             made.map_err(|error| refused(entry, "reservations", &error))?;
         }
-        self.name((entry, Kind::Subnet), &account, &subnet.name, id.as_str(), &subnet.tags)
+        self.name(
+            (entry, Kind::Subnet),
+            &account,
+            &subnet.name,
+            id.as_str(),
+            &subnet.tags,
+        )
     }
 
     /// Gives a subnet the first /64 of its VPC's block that no other has.
-    fn subnet_ipv6(&mut self, entry: &Entry, vpc: &VpcId, subnet: &SubnetId) -> Result<(), FileError> {
-        let block = self.world.vpc(vpc).and_then(|vpc| vpc.ipv6_cidrs().first().copied());
+    fn subnet_ipv6(
+        &mut self,
+        entry: &Entry<'_>,
+        vpc: &VpcId,
+        subnet: &SubnetId,
+    ) -> Result<(), FileError> {
+        let block = self
+            .world
+            .vpc(vpc)
+            .and_then(|vpc| vpc.ipv6_cidrs().first().copied());
         let Some(block) = block else {
             let what = "its VPC has no IPv6 block: say `ipv6 = true` there too";
             return Err(entry.error("ipv6", what));
@@ -161,11 +190,13 @@ impl Builder<'_> {
         let first = added.find(|added| !added.as_ref().is_err_and(is_taken));
         match first {
             None => Err(entry.error("ipv6", "all 256 blocks of its VPC's /56 are taken")),
-            Some(added) => added.map(drop).map_err(|error| refused(entry, "ipv6", &error)),
+            Some(added) => added
+                .map(drop)
+                .map_err(|error| refused(entry, "ipv6", &error)),
         }
     }
 
-    pub(super) fn group(&mut self, entry: &Entry) -> Result<(), FileError> {
+    pub(super) fn group(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let group: GroupEntry = entry.read()?;
         let entry = &entry.called("security group", &group.name);
         let (vpc, account) = self.vpc_of(entry, group.vpc.as_deref())?;
@@ -177,22 +208,36 @@ impl Builder<'_> {
         let made = self.ec2(&account, "CreateSecurityGroup", asked);
         let made = made.map_err(|error| refused(entry, "name", &error))?;
         let id = elements::first(&made, "groupId").unwrap_or_default();
-        self.name((entry, Kind::Group), &account, &group.name, &id, &group.tags)?;
+        self.name(
+            (entry, Kind::Group),
+            &account,
+            &group.name,
+            &id,
+            &group.tags,
+        )?;
         let ingress = ("ingress", "AuthorizeSecurityGroupIngress");
         self.rules(entry, ingress, &account, &id, &group.ingress)?;
-        let Some(egress) = &group.egress else { return Ok(()) };
+        let Some(egress) = &group.egress else {
+            return Ok(());
+        };
         let all = Asked::new()
             .with("GroupId", &id)
             .with("IpPermissions.1.IpProtocol", "-1")
             .with("IpPermissions.1.IpRanges.1.CidrIp", "0.0.0.0/0");
         let revoked = self.ec2(&account, "RevokeSecurityGroupEgress", all);
         revoked.map_err(|error| refused(entry, "egress", &error))?;
-        self.rules(entry, ("egress", "AuthorizeSecurityGroupEgress"), &account, &id, egress)
+        self.rules(
+            entry,
+            ("egress", "AuthorizeSecurityGroupEgress"),
+            &account,
+            &id,
+            egress,
+        )
     }
 
     fn rules(
         &mut self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         (field, action): (&str, &str),
         account: &str,
         group: &str,

@@ -86,11 +86,16 @@ impl Played {
         let log = &self.world.log;
         let mut text = String::new();
         for (action, outcomes) in log.outcomes() {
-            let outcomes = outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+            let outcomes = outcomes
+                .iter()
+                .map(|(outcome, count)| format!("{count} {outcome}"));
             let outcomes: Vec<String> = outcomes.collect();
             text.push_str(&format!("= {action}: {}\n", outcomes.join(", ")));
         }
-        let imds = log.imds_counts().iter().map(|(status, count)| format!("{count} {status}"));
+        let imds = log
+            .imds_counts()
+            .iter()
+            .map(|(status, count)| format!("{count} {status}"));
         let imds: Vec<String> = imds.collect();
         if !imds.is_empty() {
             text.push_str(&format!("= metadata: {}\n", imds.join(", ")));
@@ -102,8 +107,13 @@ impl Played {
 
 /// Plays a story to its end, or to the first step that is not as expected.
 #[must_use]
-pub fn play(scenario: Scenario) -> Played {
-    let Scenario { mut world, names, title, steps } = scenario;
+pub fn play(scenario: Scenario<'_>) -> Played {
+    let Scenario {
+        mut world,
+        names,
+        title,
+        steps,
+    } = scenario;
     world.config.log_imds = true;
     let mut player = Player {
         world,
@@ -114,8 +124,19 @@ pub fn play(scenario: Scenario) -> Played {
         tokens: BTreeMap::new(),
     };
     let failure = steps.iter().find_map(|entry| player.step(entry).err());
-    let Player { world, names, lines, .. } = player;
-    Played { title, lines, failure, world, names }
+    let Player {
+        world,
+        names,
+        lines,
+        ..
+    } = player;
+    Played {
+        title,
+        lines,
+        failure,
+        world,
+        names,
+    }
 }
 
 struct Player {
@@ -137,12 +158,14 @@ struct Got {
 }
 
 impl Player {
-    fn step(&mut self, entry: &Entry) -> Result<(), FileError> {
+    fn step(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let entry = entry.replaced(&mut |text| self.names.replace(&self.world, text))?;
         let step: Step = entry.read()?;
         let doing = step.doing().map_err(|what| entry.error("", what))?;
         match doing {
-            Doing::Say(say) => self.lines.push(Line::Say { say: say.to_owned() }),
+            Doing::Say(say) => self.lines.push(Line::Say {
+                say: say.to_owned(),
+            }),
             Doing::Wait(time) => self.pass(time),
             Doing::Event(event) => {
                 let happened = self.world.happen(self.now, event);
@@ -164,12 +187,13 @@ impl Player {
     /// Takes over what is new in the world's log.
     fn catch_up(&mut self) {
         let new = self.world.log.since(self.logged).cloned();
-        self.lines.extend(new.map(|entry| Line::Entry(Box::new(entry))));
+        self.lines
+            .extend(new.map(|entry| Line::Entry(Box::new(entry))));
         self.logged = self.world.log.pushed();
     }
 
     /// Asks until the reply is as expected.
-    fn ask(&mut self, entry: &Entry, step: &Step, doing: &Doing<'_>) -> Result<(), FileError> {
+    fn ask(&mut self, entry: &Entry<'_>, step: &Step, doing: &Doing<'_>) -> Result<(), FileError> {
         let last = self.now.plus(step.until.unwrap_or_default());
         loop {
             let got = match doing {
@@ -194,7 +218,7 @@ impl Player {
         }
     }
 
-    fn call(&mut self, entry: &Entry, step: &Step, action: &str) -> Result<Got, FileError> {
+    fn call(&mut self, entry: &Entry<'_>, step: &Step, action: &str) -> Result<Got, FileError> {
         check_action(Some(action)).map_err(|what| entry.error("call", what))?;
         let mut params = vec![
             ("Action".to_owned(), action.to_owned()),
@@ -205,14 +229,18 @@ impl Player {
                 [value] => params.push((name.clone(), value.clone())),
                 many => {
                     let numbered = (1..).zip(many);
-                    params.extend(numbered.map(|(n, value)| (format!("{name}.{n}"), value.clone())));
+                    params
+                        .extend(numbered.map(|(n, value)| (format!("{name}.{n}"), value.clone())));
                 }
             }
         }
         let access_key = Some(self.key(entry, step)?);
         let request = Request {
             params: Params::from_pairs(params),
-            caller: Caller { access_key, ..Caller::default() },
+            caller: Caller {
+                access_key,
+                ..Caller::default()
+            },
         };
         let response = call(&mut self.world, self.now, &request);
         let whole = response.body.trim_end().ends_with("Response>");
@@ -224,7 +252,7 @@ impl Player {
         Ok(self.deliver(step, response.delivery, outcome, response.body))
     }
 
-    fn read(&mut self, entry: &Entry, step: &Step, path: &str) -> Result<Got, FileError> {
+    fn read(&mut self, entry: &Entry<'_>, step: &Step, path: &str) -> Result<Got, FileError> {
         let Some(name) = &step.r#as else {
             return Err(entry.error("", "`as` is missing: whose metadata?"));
         };
@@ -259,7 +287,10 @@ impl Player {
 
     /// What the caller sees of an answer, and when.
     fn deliver(&mut self, step: &Step, delivery: Delivery, outcome: String, body: String) -> Got {
-        let lost = |outcome: &str| Got { outcome: outcome.to_owned(), body: String::new() };
+        let lost = |outcome: &str| Got {
+            outcome: outcome.to_owned(),
+            body: String::new(),
+        };
         // The log has the request before anything that happens while its caller waits.
         self.catch_up();
         match delivery {
@@ -277,28 +308,34 @@ impl Player {
     }
 
     /// The access key of who asks.
-    fn key(&self, entry: &Entry, step: &Step) -> Result<String, FileError> {
-        let Some(name) = step.r#as.as_deref() else { return Ok(ADMINISTRATOR.to_owned()) };
+    fn key(&self, entry: &Entry<'_>, step: &Step) -> Result<String, FileError> {
+        let Some(name) = step.r#as.as_deref() else {
+            return Ok(ADMINISTRATOR.to_owned());
+        };
         if name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(name.to_owned());
         }
         let id = self.instance(entry, name)?;
-        let key = self.world.instance(&id).map(|instance| instance.access_key.clone());
+        let key = self
+            .world
+            .instance(&id)
+            .map(|instance| instance.access_key.clone());
         Ok(key.unwrap_or_else(|| ADMINISTRATOR.to_owned()))
     }
 
-    fn instance(&self, entry: &Entry, name: &str) -> Result<InstanceId, FileError> {
+    fn instance(&self, entry: &Entry<'_>, name: &str) -> Result<InstanceId, FileError> {
         let id = InstanceId::from(name);
         if self.world.instance(&id).is_some() {
             return Ok(id);
         }
         let id = self.names.id(Kind::Instance, name);
-        id.map(|id| InstanceId::from(id.as_str())).map_err(|what| entry.error("as", what))
+        id.map(|id| InstanceId::from(id.as_str()))
+            .map_err(|what| entry.error("as", what))
     }
 
     fn save(
         &mut self,
-        entry: &Entry,
+        entry: &Entry<'_>,
         step: &Step,
         doing: &Doing<'_>,
         got: &Got,
@@ -309,12 +346,16 @@ impl Player {
             let value = match doing {
                 Doing::Imds(_) => {
                     let line = from.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-                    line.and_then(|n| got.body.lines().nth(n)).map(str::to_owned)
+                    line.and_then(|n| got.body.lines().nth(n))
+                        .map(str::to_owned)
                 }
                 _ => elements::first(&got.body, &from),
             };
             let value = value.ok_or_else(|| {
-                entry.error("save", format!("the reply has no {from:?} to save as {name:?}"))
+                entry.error(
+                    "save",
+                    format!("the reply has no {from:?} to save as {name:?}"),
+                )
             })?;
             self.names.save(name, &value);
             saved.insert(name.clone(), value);
@@ -330,13 +371,19 @@ impl Player {
 type Wrong = Option<(&'static str, String)>;
 
 fn wrong_outcome(step: &Step, got: &Got, usual: &str) -> Wrong {
-    let wanted = step.expect.as_ref().map_or(usual.to_owned(), Texts::to_string);
+    let wanted = step
+        .expect
+        .as_ref()
+        .map_or(usual.to_owned(), Texts::to_string);
     if got.outcome == wanted {
         return None;
     }
     let why = elements::first(&got.body, "Message");
     let why = why.map_or(String::new(), |text| format!(": {text}"));
-    Some(("expect", format!("expected {wanted}, but got {}{why}", got.outcome)))
+    Some((
+        "expect",
+        format!("expected {wanted}, but got {}{why}", got.outcome),
+    ))
 }
 
 fn wrong_elements(step: &Step, got: &Got) -> Wrong {
@@ -344,9 +391,18 @@ fn wrong_elements(step: &Step, got: &Got) -> Wrong {
     let missing = || {
         step.has.iter().find_map(|(name, wanted)| {
             let found = all(name);
-            let missing = wanted.iter().find(|wanted| !found.iter().any(|text| text == wanted))?;
-            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            Some(("has", format!("expected a {name} that is {missing:?}, but there is {found}")))
+            let missing = wanted
+                .iter()
+                .find(|wanted| !found.iter().any(|text| text == wanted))?;
+            let found = if found.is_empty() {
+                "none".to_owned()
+            } else {
+                found.join(", ")
+            };
+            Some((
+                "has",
+                format!("expected a {name} that is {missing:?}, but there is {found}"),
+            ))
         })
     };
     let unwanted = || {
@@ -355,7 +411,10 @@ fn wrong_elements(step: &Step, got: &Got) -> Wrong {
                 unwanted.0.is_empty() || unwanted.iter().any(|unwanted| unwanted == text)
             };
             let one = all(name).into_iter().find(bad)?;
-            Some(("lacks", format!("expected no {name} that is {one:?}, but there is one")))
+            Some((
+                "lacks",
+                format!("expected no {name} that is {one:?}, but there is one"),
+            ))
         })
     };
     let miscounted = || {
@@ -365,7 +424,10 @@ fn wrong_elements(step: &Step, got: &Got) -> Wrong {
             (found != *wanted).then_some(("count", what))
         })
     };
-    wrong_outcome(step, got, "ok").or_else(missing).or_else(unwanted).or_else(miscounted)
+    wrong_outcome(step, got, "ok")
+        .or_else(missing)
+        .or_else(unwanted)
+        .or_else(miscounted)
 }
 
 fn wrong_lines(step: &Step, got: &Got) -> Wrong {
@@ -373,11 +435,19 @@ fn wrong_lines(step: &Step, got: &Got) -> Wrong {
     let has = |wanted: &str| got.body.lines().any(|line| bare(line) == bare(wanted));
     let missing = || {
         let missing = step.shows.iter().find(|wanted| !has(wanted))?;
-        Some(("shows", format!("expected the line {missing:?}, but it shows {:?}", got.body)))
+        Some((
+            "shows",
+            format!("expected the line {missing:?}, but it shows {:?}", got.body),
+        ))
     };
     let unwanted = || {
         let there = step.hides.iter().find(|unwanted| has(unwanted))?;
-        Some(("hides", format!("expected no line {there:?}, but it is there")))
+        Some((
+            "hides",
+            format!("expected no line {there:?}, but it is there"),
+        ))
     };
-    wrong_outcome(step, got, "200").or_else(missing).or_else(unwanted)
+    wrong_outcome(step, got, "200")
+        .or_else(missing)
+        .or_else(unwanted)
 }

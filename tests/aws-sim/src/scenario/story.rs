@@ -96,7 +96,8 @@ impl Step {
         match (done.next(), done.next()) {
             (Some(one), None) => self.fits(&one).map(|()| one),
             (None, _) => Err(
-                "it does nothing: give it one of `call`, `imds`, `event`, `wait` and `say`".to_owned(),
+                "it does nothing: give it one of `call`, `imds`, `event`, `wait` and `say`"
+                    .to_owned(),
             ),
             (Some(_), Some(_)) => {
                 Err("it does several things: make each of them a [[step]]".to_owned())
@@ -106,7 +107,10 @@ impl Step {
 
     /// Whether it has only fields that mean something for what it does.
     fn fits(&self, doing: &Doing<'_>) -> Result<(), String> {
-        let (call, imds) = (matches!(doing, Doing::Call(_)), matches!(doing, Doing::Imds(_)));
+        let (call, imds) = (
+            matches!(doing, Doing::Call(_)),
+            matches!(doing, Doing::Imds(_)),
+        );
         let only = [
             ("with", !self.with.is_empty(), call),
             ("has", !self.has.is_empty(), call),
@@ -120,9 +124,9 @@ impl Step {
             ("until", self.until.is_some(), call || imds),
         ];
         match only.iter().find(|(_, is_there, fits)| *is_there && !fits) {
-            Some((field, _, _)) => {
-                Err(format!("`{field}` means nothing for what it does: leave it out"))
-            }
+            Some((field, _, _)) => Err(format!(
+                "`{field}` means nothing for what it does: leave it out"
+            )),
             None => Ok(()),
         }
     }

@@ -1,109 +1,148 @@
-//! `/_sim/world` and `/_sim/calls`: the state and the log, as text for people and `grep`.
+//! What there is and what was asked, read-only, as text for people and `grep` or as JSON: `/_sim/world`,
+//! `/_sim/calls` and `/_sim/counts` on EC2's own port, and the same without `/_sim` on the control port.
 
-use crate::log::CallLog;
+use std::time::Duration;
+
+use super::dump::{self, Dump};
+use super::{HttpResponse, reply};
+use crate::filters::wildcard;
+use crate::log::{CallLog, Entry};
+use crate::params::Params;
 use crate::sim::Sim;
 use crate::time::SimTime;
-use crate::world::{Eni, World};
 
-/// The page at this path.
-pub(super) fn of(sim: &Sim, path: &str) -> Option<String> {
-    match path {
-        "/_sim/world" => Some(sim.look(world_page)),
-        "/_sim/calls" => Some(sim.look(|world, _| calls_page(&world.log))),
-        _ => None,
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+
+/// The page at this path of EC2's port.
+pub(super) fn of(sim: &Sim, path: &str) -> Option<HttpResponse> {
+    let page = path.strip_prefix("/_sim/")?;
+    let asked = Asked::default();
+    Some(match page {
+        "world" => world(sim, &asked),
+        "calls" => calls(sim, &asked),
+        "counts" => counts(sim, &asked),
+        _ => reply(
+            404,
+            TEXT,
+            "pages: /_sim/world, /_sim/calls, /_sim/counts\n".to_owned(),
+        ),
+    })
+}
+
+/// What a reader wants of a page.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    pub(super) json: bool,
+    /// A pattern for actions.
+    pub(super) action: Option<String>,
+    pub(super) since: SimTime,
+}
+
+impl Asked {
+    /// From a query such as `action=Describe*&since=5s&format=json`.
+    ///
+    /// # Errors
+    /// Says what is not known.
+    pub(super) fn read(query: &str, accept: Option<&str>) -> Result<Asked, String> {
+        let mut asked = Asked {
+            json: accept.is_some_and(|accept| accept.contains(JSON)),
+            ..Asked::default()
+        };
+        for (name, value) in Params::decode(query.as_bytes()).all() {
+            match (name.as_str(), value.as_str()) {
+                ("format", "json") => asked.json = true,
+                ("format", "text") => asked.json = false,
+                ("action", pattern) => asked.action = Some(pattern.to_owned()),
+                ("since", since) => {
+                    let since: Duration = humantime::parse_duration(since).map_err(|error| {
+                        format!("since={since}: {error}; write the world's time, such as 1m30s")
+                    })?;
+                    asked.since = SimTime::ZERO.plus(since);
+                }
+                (name, value) => {
+                    return Err(format!(
+                        "{name}={value} is not known: there are format=json, format=text, action=PATTERN and \
+                         since=TIME"
+                    ));
+                }
+            }
+        }
+        Ok(asked)
     }
 }
 
-fn line(page: &mut String, text: std::fmt::Arguments<'_>) {
-    page.push_str(&format!("{text}\n"));
+pub(super) fn world(sim: &Sim, asked: &Asked) -> HttpResponse {
+    sim.look(|world, now| {
+        let dump = Dump::of(world, now);
+        if asked.json {
+            reply(200, JSON, dump::json(&dump) + "\n")
+        } else {
+            reply(200, TEXT, dump::text(&dump))
+        }
+    })
 }
 
-fn world_page(world: &World, now: SimTime) -> String {
-    let mut page = String::new();
-    let config = &world.config;
-    line(
-        &mut page,
-        format_args!("{} account {} at {now}", config.region, config.account),
-    );
-    for vpc in world.vpcs.values() {
-        line(&mut page, format_args!("{} {}", vpc.id, join(&vpc.cidrs())));
-        for subnet in world.subnets.values().filter(|subnet| subnet.vpc == vpc.id) {
-            let (cidr, free) = (subnet.pool.cidr(), subnet.pool.free());
-            line(
-                &mut page,
-                format_args!("  {} {} {cidr} free {free}", subnet.id, subnet.az),
-            );
-        }
-        for group in world.groups.values().filter(|group| group.vpc == vpc.id) {
-            line(&mut page, format_args!("  {} {}", group.id, group.name));
-        }
-    }
-    for instance in world.instances() {
-        let (_, state) = instance.state.code_and_name();
-        line(
-            &mut page,
-            format_args!(
-                "{} {} {} {state}",
-                instance.id, instance.kind.name, instance.az
-            ),
-        );
-        for eni in world.enis_of(&instance.id) {
-            eni_line(&mut page, eni);
-        }
-    }
-    line(&mut page, format_args!("not attached"));
-    for eni in world.enis().filter(|eni| eni.attachment.is_none()) {
-        eni_line(&mut page, eni);
-    }
-    page
-}
-
-fn eni_line(page: &mut String, eni: &Eni) {
-    let place = eni
-        .attachment
-        .as_ref()
-        .map_or(eni.status().to_owned(), |attachment| {
-            format!(
-                "{} at {}",
-                attachment.status.as_str(),
-                attachment.device_index
+pub(super) fn calls(sim: &Sim, asked: &Asked) -> HttpResponse {
+    sim.look(|world, _| {
+        let entries = world.log.entries().filter(|entry| wanted(entry, asked));
+        if asked.json {
+            reply(200, JSON, dump::json(&entries.collect::<Vec<_>>()) + "\n")
+        } else {
+            reply(
+                200,
+                TEXT,
+                entries.map(|entry| format!("{entry}\n")).collect(),
             )
-        });
-    let (id, mac, subnet) = (&eni.id, eni.mac_text(), &eni.subnet);
-    let addresses: Vec<_> = eni.addresses().collect();
-    let (addresses, prefixes) = (join(&addresses), join(&eni.prefixes));
-    line(
-        page,
-        format_args!("  {id} {mac} {subnet} {place}: {addresses} {prefixes}"),
-    );
+        }
+    })
 }
 
-fn calls_page(log: &CallLog) -> String {
-    let mut page = String::new();
-    for (action, count) in log.counts() {
-        line(&mut page, format_args!("{count:>8} {action}"));
-    }
-    for call in log.records() {
-        let who = call.instance.as_ref().map_or("-", |id| id.as_str());
-        let outcome = call.error.as_deref().unwrap_or("ok");
-        let params: Vec<String> = call
-            .params
+fn wanted(entry: &Entry, asked: &Asked) -> bool {
+    let (at, action) = match entry {
+        Entry::Call(call) => (call.at, call.action.as_str()),
+        Entry::Imds(imds) => (imds.at, ""),
+        Entry::Event(event) => (event.at, ""),
+    };
+    at >= asked.since
+        && asked
+            .action
+            .as_deref()
+            .is_none_or(|pattern| wildcard(pattern, action))
+}
+
+pub(super) fn counts(sim: &Sim, asked: &Asked) -> HttpResponse {
+    sim.look(|world, _| {
+        if asked.json {
+            reply(200, JSON, counts_json(&world.log) + "\n")
+        } else {
+            reply(200, TEXT, counts_text(&world.log))
+        }
+    })
+}
+
+fn counts_json(log: &CallLog) -> String {
+    let counts = serde_json::json!({
+        "actions": log.counts(),
+        "outcomes": log.outcomes(),
+        "metadata": log.imds_counts(),
+        "tokens": log.tokens(),
+    });
+    counts.to_string()
+}
+
+fn counts_text(log: &CallLog) -> String {
+    let mut text = String::new();
+    for (action, outcomes) in log.outcomes() {
+        let outcomes = outcomes
             .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect();
-        let (at, action, params) = (call.at, &call.action, params.join(" "));
-        line(
-            &mut page,
-            format_args!("{at} {who} {action} {outcome} {params}"),
-        );
+            .map(|(outcome, count)| format!("{count} {outcome}"));
+        let outcomes: Vec<String> = outcomes.collect();
+        text.push_str(&format!("{action}: {}\n", outcomes.join(", ")));
     }
-    page
-}
-
-fn join<T: ToString>(values: &[T]) -> String {
-    values
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(",")
+    for (status, count) in log.imds_counts() {
+        text.push_str(&format!("metadata {status}: {count}\n"));
+    }
+    text.push_str(&format!("tokens: {}\n", log.tokens()));
+    text
 }
