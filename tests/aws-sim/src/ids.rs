@@ -103,6 +103,15 @@ id!(
     SubnetCidrId, "subnet-cidr-assoc-"
 );
 
+id!(
+    /// `trunk-assoc-...`
+    TrunkAssociationId, "trunk-assoc-"
+);
+id!(
+    /// `eni-perm-...`
+    EniPermissionId, "eni-perm-"
+);
+
 /// The only randomness in a world: SplitMix64 (Steele, Lea and Flood, 2014). Good enough for ids and places in a
 /// subnet; seals nothing that must stay secret.
 #[derive(Clone, Debug)]

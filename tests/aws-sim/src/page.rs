@@ -10,43 +10,124 @@ use crate::params::{Input, Params};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     size: Option<usize>,
-    after: Option<String>,
+    after: Option<After>,
     /// Of the parameters that a token is tied to.
     seal: u64,
+    /// Whether pages may be shorter than asked for.
+    short: bool,
+}
+
+/// Where a page begins, as its token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct After {
+    id: String,
+    /// Whether the page before it was empty: then this one is not.
+    was_empty: bool,
+}
+
+/// How an operation words what is wrong with a page: each of EC2's has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    /// Of most.
+    Usual,
+    Instances,
+    SecurityGroups,
+    SecurityGroupRules,
+    InstanceTypes,
+}
+
+impl Words {
+    /// Of the operation with this parameter for ids.
+    fn of(ids: &str) -> Words {
+        match ids {
+            "InstanceId" => Words::Instances,
+            "GroupId" => Words::SecurityGroups,
+            "SecurityGroupRuleId" => Words::SecurityGroupRules,
+            "InstanceType" => Words::InstanceTypes,
+            _ => Words::Usual,
+        }
+    }
+
+    fn with_ids(self, ids: &str) -> Ec2Error {
+        Ec2Error::combination(match self {
+            Words::Instances => {
+                "The parameter instancesSet cannot be used with the parameter maxResults".to_owned()
+            }
+            Words::SecurityGroups => {
+                "The parameter securityGroupIdSet cannot be used with the parameter maxResults"
+                    .to_owned()
+            }
+            Words::SecurityGroupRules => {
+                "The parameter 'securityGroupRuleIds' may not be used in combination with 'maxResults'.".to_owned()
+            }
+            Words::Usual | Words::InstanceTypes => {
+                format!("The parameter {ids}s cannot be used with the parameter MaxResults")
+            }
+        })
+    }
+
+    fn out_of_range(self, size: usize, limits: &RangeInclusive<usize>) -> Ec2Error {
+        let (low, high) = (limits.start(), limits.end());
+        let value = match self {
+            Words::Usual => format!("Value ( {size} ) for parameter MaxResults is invalid."),
+            _ => format!("Value ( {size} ) for parameter maxResults is invalid."),
+        };
+        let expected = match (self, size < *low) {
+            // Two spaces, as in EC2.
+            (Words::InstanceTypes, _) => {
+                let message = format!("{value} Expecting a value from ( {low} ) to  ( {high} ).");
+                return Ec2Error::client("InvalidMaxResults", message);
+            }
+            (Words::Usual, true) => format!("greater than or equal to {low}"),
+            (Words::Usual, false) => format!("smaller than or equal to {high}"),
+            (_, true) => format!("greater than {low}"),
+            (_, false) => format!("smaller than {high}"),
+        };
+        Ec2Error::invalid(format!("{value} Expecting a value {expected}."))
+    }
+
+    fn bad_token(self, token: &str) -> Ec2Error {
+        if self == Words::SecurityGroupRules {
+            let message = format!("Next token '{token}' is invalid");
+            return Ec2Error::client("InvalidPaginationToken", message);
+        }
+        Ec2Error::invalid(match self {
+            Words::Instances => "Unable to parse pagination token".to_owned(),
+            _ => format!(
+                "Value ( {token} ) for parameter NextToken is invalid. The token is invalid."
+            ),
+        })
+    }
 }
 
 impl Page {
-    /// Reads the two parameters. `ids` is the parameter of explicit ids, which MaxResults can't be used with.
+    /// Reads the two parameters. `ids` is the parameter of explicit ids, which MaxResults can't be used with; it also
+    /// tells in which words EC2 refuses.
     ///
     /// # Errors
-    /// `InvalidParameterValue`, `InvalidParameterCombination`, `InvalidNextToken`.
+    /// `InvalidParameterValue`, `InvalidParameterCombination`, and some others of single actions.
     pub fn read(input: &Input<'_>, ids: &str, limits: RangeInclusive<usize>) -> Result<Page> {
+        let words = Words::of(ids);
         let size = input.parsed::<usize>("MaxResults")?;
         if size.is_some() && !input.elements(ids).is_empty() {
-            return Err(Ec2Error::combination(format!(
-                "The parameter {ids} cannot be used with the parameter MaxResults"
-            )));
+            return Err(words.with_ids(ids));
         }
         if let Some(size) = size
             && !limits.contains(&size)
         {
-            let (low, high) = (limits.start(), limits.end());
-            return Err(Ec2Error::invalid(if size < *low {
-                format!(
-                    "Value ( {size} ) for parameter maxResults is invalid. Expecting a value greater than {low}."
-                )
-            } else {
-                format!(
-                    "Value ( {size} ) for parameter maxResults is invalid. Expecting a value less than {high}."
-                )
-            }));
+            return Err(words.out_of_range(size, &limits));
         }
         let seal = seal(input.params());
-        let after = input
-            .text("NextToken")
-            .map(|token| open(token, seal))
-            .transpose()?;
-        Ok(Page { size, after, seal })
+        let after = match input.text("NextToken") {
+            Some(token) => Some(open(token, seal).ok_or_else(|| words.bad_token(token))?),
+            None => None,
+        };
+        Ok(Page {
+            size,
+            after,
+            seal,
+            short: false,
+        })
     }
 
     /// Without MaxResults, this many.
@@ -56,6 +137,13 @@ impl Page {
             size: Some(self.size.unwrap_or(size)),
             ..self
         }
+    }
+
+    /// Shorter than asked for, and even empty, but with the token of the next: EC2 says that both may be. How short
+    /// follows from the token.
+    #[must_use]
+    pub fn shortened(self, short: bool) -> Page {
+        Page { short, ..self }
     }
 
     /// Of more than this, only this many.
@@ -72,36 +160,58 @@ impl Page {
         let mut left: Vec<T> = match &self.after {
             Some(after) => items
                 .into_iter()
-                .filter(|item| id(item) > after.as_str())
+                .filter(|item| id(item) > after.id.as_str())
                 .collect(),
             None => items,
         };
-        let Some(size) = self.size.filter(|size| left.len() > *size) else {
+        let size = self.size.map(|size| self.drawn(size));
+        let Some(size) = size.filter(|size| left.len() > *size) else {
             return (left, None);
         };
         left.truncate(size);
-        let token = left.last().map(|last| {
-            let id: String = id(last).bytes().map(|byte| format!("{byte:02x}")).collect();
-            format!("{:016x}{id}", self.seal)
-        });
-        (left, token)
+        let begun = self.after.as_ref().map_or("", |after| after.id.as_str());
+        let last = left.last().map_or(begun, id);
+        let last: String = last.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let empty = u8::from(left.is_empty());
+        let token = format!("{:016x}{empty}{last}", self.seal);
+        (left, Some(token))
+    }
+
+    /// How many of so many are on this page.
+    fn drawn(&self, size: usize) -> usize {
+        if !self.short {
+            return size;
+        }
+        let after = self.after.as_ref();
+        let id = after.map_or("", |after| after.id.as_str());
+        let roll = id
+            .bytes()
+            .fold(self.seal, |roll, byte| mix(roll ^ u64::from(byte)));
+        let drawn = usize::try_from(roll % 4).unwrap_or(0) * size / 3;
+        // Two empty pages in a row would be the same page for ever.
+        if drawn == 0 && after.is_some_and(|after| after.was_empty) {
+            1
+        } else {
+            drawn
+        }
     }
 }
 
-fn open(token: &str, seal: u64) -> Result<String> {
-    let invalid = || Ec2Error::client("InvalidNextToken", "The specified NextToken is not valid.");
-    let (sealed, id) = token.split_at_checked(16).ok_or_else(invalid)?;
-    if u64::from_str_radix(sealed, 16).ok() != Some(seal) || !id.is_ascii() {
-        return Err(invalid());
+fn open(token: &str, seal: u64) -> Option<After> {
+    let (sealed, rest) = token.split_at_checked(16)?;
+    let (was_empty, id) = rest.split_at_checked(1)?;
+    if u64::from_str_radix(sealed, 16) != Ok(seal) || !matches!(was_empty, "0" | "1") {
+        return None;
     }
     let bytes: Option<Vec<u8>> = id
         .as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or_else(invalid)
+    Some(After {
+        id: String::from_utf8(bytes?).ok()?,
+        was_empty: was_empty == "1",
+    })
 }
 
 /// A number that follows from everything that is asked for, but not from which page.

@@ -8,8 +8,11 @@ mod eni;
 mod instance;
 mod invariants;
 mod ipv6;
+mod leaks;
 mod network;
 mod once;
+mod permissions;
+mod trunks;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,16 +27,22 @@ pub use self::eni::{
 pub(crate) use self::instance::NewInstance;
 pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason};
 pub(crate) use self::network::NewRule;
+pub use self::leaks::LeakedEni;
 pub use self::network::{
     Direction, Group, GroupRule, Reservation, ReservationKind, Subnet, SubnetAttributes, Tenancy,
     Vpc, VpcCidr,
 };
-pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint};
+pub(crate) use self::once::{ClientTokens, Made, Token, fingerprint, mismatch};
+pub use self::permissions::{EniPermission, PermissionKind};
+pub use self::trunks::{TrunkAssociation, TrunkKey};
 use crate::events::{Planned, Step};
 use crate::faults::Faults;
 use crate::history::History;
 use crate::iam::Iam;
-use crate::ids::{AttachmentId, Dice, EniId, GroupId, InstanceId, SubnetId, VpcId, mix};
+use crate::ids::{
+    AttachmentId, Dice, EniId, EniPermissionId, GroupId, InstanceId, SubnetId, TrunkAssociationId,
+    VpcId, mix,
+};
 use crate::log::CallLog;
 use crate::subnet::Order;
 use crate::throttle::{Buckets, Throttling};
@@ -209,6 +218,8 @@ pub struct World {
     /// Whose each attachment is.
     attachments: BTreeMap<AttachmentId, EniId>,
     pub(crate) enis: BTreeMap<EniId, History<Eni>>,
+    pub(crate) trunk_associations: BTreeMap<TrunkAssociationId, TrunkAssociation>,
+    pub(crate) eni_permissions: BTreeMap<EniPermissionId, EniPermission>,
     /// How many ENIs each account has.
     eni_counts: BTreeMap<String, usize>,
     /// ENIs that are deleted but that a reader who lags may still see, the first deleted first.
@@ -249,6 +260,8 @@ impl World {
             instances: BTreeMap::new(),
             attachments: BTreeMap::new(),
             enis: BTreeMap::new(),
+            trunk_associations: BTreeMap::new(),
+            eni_permissions: BTreeMap::new(),
             eni_counts: BTreeMap::new(),
             graves: VecDeque::new(),
             keys: BTreeMap::new(),

@@ -1,12 +1,15 @@
 //! AttachNetworkInterface and DetachNetworkInterface.
 
+use super::interfaces::attributes::ena_srd;
 use super::{ids, render};
 use crate::actions::Action;
+use crate::actions::addresses::takes_prefixes;
 use crate::error::{Ec2Error, Result};
 use crate::ids::AttachmentId;
+use crate::instance_types::InstanceType;
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::{Attachment, AttachmentStatus, Eni, Instance, InstanceState, Transition, World};
+use crate::world::{Attachment, AttachmentStatus, Eni, EniKind, Instance, Transition, World};
 use crate::xml::Xml;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
@@ -15,30 +18,38 @@ pub(super) const ACTIONS: &[(&str, Action)] = &[
 ];
 
 pub(super) fn attach(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
-    let eni = ids::eni(world, input)?.clone();
-    let instance = ids::instance(world, input)?.clone();
-    let device_index = input
-        .parsed::<u32>("DeviceIndex")?
-        .ok_or_else(|| Ec2Error::missing("DeviceIndex"))?;
-    let card = input
-        .parsed::<u32>("NetworkCardIndex")?
-        .unwrap_or(instance.kind.default_card);
+    input.required("NetworkInterfaceId")?;
+    input.required("InstanceId")?;
+    input.required("DeviceIndex")?;
+    let device_index = input.parsed::<u32>("DeviceIndex")?.unwrap_or_default();
+    let card = input.parsed::<u32>("NetworkCardIndex")?;
+    let ena_srd = ena_srd(input)?;
     input.finish()?;
 
-    check_attach(world, &eni, &instance, device_index, card)?;
+    let eni = ids::eni(world, input)?;
+    let instance = ids::instance(world, input)?;
+    let card = card.unwrap_or(instance.kind.default_card);
+    check_eni(eni, instance)?;
+    check_place(world, instance, device_index, card)?;
+    check_kind(world, eni, instance, card)?;
+    check_slots(eni, instance.kind)?;
+    let (eni, instance) = (eni.id.clone(), instance.id.clone());
     let id = AttachmentId::new(&mut world.dice);
     let attachment = Attachment {
         id: id.clone(),
-        instance: instance.id.clone(),
+        instance,
         device_index,
         card,
         status: AttachmentStatus::Attaching,
         since: now,
         delete_on_termination: false,
     };
-    world.change_eni(&eni.id, |eni| eni.attachment = Some(attachment))?;
+    world.change_eni(&eni, |eni| {
+        eni.attachment = Some(attachment);
+        eni.ena_srd = ena_srd;
+    })?;
     let at = now.plus(world.config.latencies.attach);
-    world.schedule(at, Transition::Attached(eni.id, id.clone()));
+    world.schedule(at, Transition::Attached(eni, id.clone()));
     world.advance(now);
 
     let mut xml = Xml::new();
@@ -46,19 +57,19 @@ pub(super) fn attach(world: &mut World, now: SimTime, input: &Input<'_>) -> Resu
     Ok(xml)
 }
 
-fn check_attach(
-    world: &World,
-    eni: &Eni,
-    instance: &Instance,
-    device_index: u32,
-    card: u32,
-) -> Result<()> {
-    if eni.attachment.is_some() {
+fn check_eni(eni: &Eni, instance: &Instance) -> Result<()> {
+    if eni.status() == "in-use" {
         return Err(Ec2Error::in_use(&eni.id));
     }
-    if instance.state != InstanceState::Running {
+    if eni.kind == EniKind::Branch {
+        return Err(Ec2Error::invalid(format!(
+            "Network interface '{}' of type branch cannot be attached to an instance.",
+            eni.id
+        )));
+    }
+    if !matches!(instance.state.code_and_name().1, "running" | "stopped") {
         let message = format!("Instance '{}' is not 'running' or 'stopped'.", instance.id);
-        return Err(Ec2Error::client("IncorrectInstanceState", message));
+        return Err(Ec2Error::client("IncorrectState", message));
     }
     if eni.az != instance.az {
         return Err(Ec2Error::combination(
@@ -66,25 +77,24 @@ fn check_attach(
              availability zone",
         ));
     }
-    let kind = instance.kind;
-    let Some(card_limit) = usize::try_from(card)
-        .ok()
-        .and_then(|c| kind.enis_per_card.get(c))
-    else {
-        return Err(Ec2Error::value(
-            card,
-            "networkCardIndex",
-            &format!(
-                "{} has {} network cards.",
-                kind.name,
-                kind.enis_per_card.len()
-            ),
+    if eni.vpc != instance.vpc {
+        return Err(Ec2Error::combination(
+            "You may not attach a network interface to an instance if they are not in the same VPC",
         ));
+    }
+    Ok(())
+}
+
+fn check_place(world: &World, instance: &Instance, device_index: u32, card: u32) -> Result<()> {
+    let kind = instance.kind;
+    let cards = kind.enis_per_card.as_slice();
+    let Some(card_limit) = usize::try_from(card).ok().and_then(|c| cards.get(c)) else {
+        let why = format!("{} has {} network cards.", kind.name, cards.len());
+        return Err(Ec2Error::value(card, "networkCardIndex", &why));
     };
     let there = || {
-        world
-            .enis_of(&instance.id)
-            .filter_map(|eni| eni.attachment.as_ref())
+        let enis = world.enis_of(&instance.id);
+        enis.filter_map(|eni| eni.attachment.as_ref())
     };
     if there().any(|other| other.card == card && other.device_index == device_index) {
         return Err(Ec2Error::invalid(format!(
@@ -94,7 +104,6 @@ fn check_attach(
     }
     let count = there().count() + 1;
     let on_card = there().filter(|other| other.card == card).count() + 1;
-    let exceeds = |count: usize, limit: u32| count > usize::try_from(limit).unwrap_or(0);
     if exceeds(count, kind.enis) || exceeds(on_card, *card_limit) {
         let message = format!(
             "Interface count {count} exceeds the limit for {}",
@@ -102,36 +111,71 @@ fn check_attach(
         );
         return Err(Ec2Error::client("AttachmentLimitExceeded", message));
     }
-    if exceeds(eni.slots(), kind.ipv4_per_eni) || exceeds(eni.ipv6_slots(), kind.ipv6_per_eni) {
-        return Err(Ec2Error::address_limit());
-    }
-    let has_prefixes = !eni.prefixes.is_empty() || !eni.ipv6_prefixes.is_empty();
-    if has_prefixes && !kind.takes_prefixes() {
-        return Err(Ec2Error::invalid(format!(
-            "Network interface '{}' has prefixes, which {} does not support.",
-            eni.id, kind.name
-        )));
-    }
     Ok(())
 }
 
+/// What EFA and trunks need of the instance. An EFA can't come to one that runs.
+fn check_kind(world: &World, eni: &Eni, instance: &Instance, card: u32) -> Result<()> {
+    let kind = instance.kind;
+    match eni.kind {
+        EniKind::Interface | EniKind::Branch => Ok(()),
+        EniKind::Trunk if kind.takes_prefixes() => Ok(()),
+        EniKind::Trunk => Err(Ec2Error::invalid(format!(
+            "{} instances do not support trunk interfaces.",
+            kind.name
+        ))),
+        EniKind::Efa | EniKind::EfaOnly => {
+            if instance.state.code_and_name().1 != "stopped" {
+                let message = format!("Instance '{}' is not 'stopped'.", instance.id);
+                return Err(Ec2Error::client("IncorrectState", message));
+            }
+            let is_efa = |eni: &Eni| matches!(eni.kind, EniKind::Efa | EniKind::EfaOnly);
+            let has_efa = world
+                .enis_of(&instance.id)
+                .filter(|other| is_efa(other))
+                .filter_map(|other| other.attachment.as_ref())
+                .any(|other| other.card == card);
+            if has_efa {
+                return Err(Ec2Error::invalid(format!(
+                    "Network card {card} of instance '{}' has an Elastic Fabric Adapter already.",
+                    instance.id
+                )));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check_slots(eni: &Eni, kind: &InstanceType) -> Result<()> {
+    if exceeds(eni.slots(), kind.ipv4_per_eni) || exceeds(eni.ipv6_slots(), kind.ipv6_per_eni) {
+        return Err(Ec2Error::address_limit());
+    }
+    if eni.prefixes.is_empty() && eni.ipv6_prefixes.is_empty() {
+        return Ok(());
+    }
+    takes_prefixes(Some(kind))
+}
+
+fn exceeds(count: usize, limit: u32) -> bool {
+    count > usize::try_from(limit).unwrap_or(0)
+}
+
 pub(super) fn detach(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
-    let (eni, attachment) = ids::attachment(world, input, input.required("AttachmentId")?)?;
-    let (eni, attachment) = (eni.id.clone(), attachment.clone());
-    input.flag("Force")?;
+    let id = input.required("AttachmentId")?;
+    let force = input.flag("Force")?.unwrap_or(false);
     input.finish()?;
 
-    if attachment.device_index == 0 {
+    let (eni, attachment) = ids::attachment(world, input, id)?;
+    let (eni, attachment) = (eni.id.clone(), attachment.clone());
+    if attachment.device_index == 0 && attachment.card == 0 {
         return Err(Ec2Error::client(
             "OperationNotPermitted",
-            "The network interface at device index 0 cannot be detached.",
+            "The network interface at device index 0 and networkCard index 0 cannot be detached.",
         ));
     }
-    if attachment.status == AttachmentStatus::Detaching {
-        let message = format!(
-            "The attachment '{}' is already being detached.",
-            attachment.id
-        );
+    // By force, what hangs is asked to go again.
+    if attachment.status == AttachmentStatus::Detaching && !force {
+        let message = format!("The attachment '{id}' is already being detached.");
         return Err(Ec2Error::client("IncorrectState", message));
     }
     world.change_eni(&eni, |eni| {

@@ -33,7 +33,7 @@ pub(super) fn attachment<'w>(
 ) -> Result<(&'w Eni, &'w Attachment)> {
     if !AttachmentId::is_well_formed(id) {
         return Err(malformed(
-            "InvalidAttachmentID.Malformed",
+            "InvalidNetworkInterfaceAttachmentId.Malformed",
             id,
             AttachmentId::PREFIX,
         ));
@@ -84,8 +84,10 @@ pub(super) fn owned_group<'w>(
 
 pub(super) fn eni_id(text: &str) -> Result<EniId> {
     check(
-        EniId::is_well_formed(text),
-        "InvalidNetworkInterfaceID.Malformed",
+        // EC2 looks for hexadecimal digits, but does not count them.
+        text.strip_prefix(EniId::PREFIX)
+            .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(is_hex)),
+        "InvalidNetworkInterfaceId.Malformed",
         text,
         EniId::PREFIX,
     )
@@ -161,9 +163,15 @@ fn check<T: for<'t> From<&'t str>>(
     }
 }
 
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
 fn malformed(code: &str, text: &str, prefix: &str) -> Ec2Error {
-    Ec2Error::client(
-        code,
-        format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")"),
-    )
+    let message = if text.starts_with(prefix) {
+        format!("Invalid id: \"{text}\"")
+    } else {
+        format!("Invalid id: \"{text}\" (expecting \"{prefix}...\")")
+    };
+    Ec2Error::client(code, message)
 }

@@ -11,7 +11,7 @@ use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::World;
+use crate::world::{EniKind, World};
 use crate::xml::Xml;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
@@ -28,8 +28,9 @@ pub(super) fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
     input.finish()?;
 
     let eni = ids::eni(world, input)?;
-    let (id, used) = (eni.id.clone(), eni.status() == "in-use");
-    if used {
+    let id = eni.id.clone();
+    let has_branches = eni.kind == EniKind::Trunk && world.branches(&id).next().is_some();
+    if eni.status() == "in-use" || has_branches {
         return Err(Ec2Error::in_use(id));
     }
     world.delete_eni(&id);

@@ -64,9 +64,14 @@ pub(super) fn specified(input: &Input<'_>, resource_type: &str) -> Result<Tags> 
     for specification in input.elements("TagSpecification") {
         let kind = input.required(&format!("{specification}.ResourceType"))?;
         if kind != resource_type {
-            return Err(Ec2Error::invalid(format!(
-                "'{kind}' is not a valid taggable resource type for this operation."
-            )));
+            // Not all operations have the same code for it.
+            let code = match resource_type {
+                "network-interface" | "subnet" | "vpc" => "InvalidParameter",
+                _ => "InvalidParameterValue",
+            };
+            let message =
+                format!("'{kind}' is not a valid taggable resource type for this operation.");
+            return Err(Ec2Error::client(code, message));
         }
         tags.extend(read(input, &format!("{specification}.Tag"))?);
     }

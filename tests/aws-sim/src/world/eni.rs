@@ -47,6 +47,8 @@ pub struct Eni {
     pub groups: Vec<GroupId>,
     /// What it is attached to.
     pub attachment: Option<Attachment>,
+    /// The trunk that it is a branch of.
+    pub trunk: Option<EniId>,
     /// When it was made, or last came off an instance.
     pub idle_since: SimTime,
     /// Whether what it sends and gets must be from and to an address of its own.
@@ -91,10 +93,12 @@ impl Eni {
     /// EC2's `status`.
     #[must_use]
     pub fn status(&self) -> &'static str {
-        match &self.attachment {
-            Some(_) => "in-use",
-            None if self.pending => "pending",
-            None => "available",
+        if self.attachment.is_some() || self.trunk.is_some() {
+            "in-use"
+        } else if self.pending {
+            "pending"
+        } else {
+            "available"
         }
     }
 
@@ -368,6 +372,7 @@ impl World {
             ipv6_prefixes,
             groups,
             attachment: None,
+            trunk: None,
             idle_since: self.now,
             source_dest_check: true,
             public_address: None,
@@ -426,6 +431,8 @@ impl World {
         let addresses: Vec<Ipv4Addr> = eni.addresses().collect();
         self.give_back(&eni.subnet, &addresses, &eni.prefixes);
         self.give_back_ipv6(&eni.subnet, &eni.ipv6, &eni.ipv6_prefixes);
+        self.forget_trunk(&eni);
+        self.forget_permissions(id);
         let owner = self.owner(&eni.vpc).to_owned();
         if let Some(count) = self.eni_counts.get_mut(&owner) {
             *count -= 1;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::{Ec2Error, Result};
-use crate::ids::{EniId, InstanceId};
+use crate::ids::{EniId, InstanceId, TrunkAssociationId};
 use crate::params::Input;
 
 /// A client token, as the caller's account wrote it for one action.
@@ -20,9 +20,16 @@ impl Token {
         let Some(token) = input.text("ClientToken") else {
             return Ok(None);
         };
-        if !token.is_ascii() || token.len() > 64 {
-            let why = "At most 64 ASCII characters.";
-            return Err(Ec2Error::value(token, "clientToken", why));
+        if token.len() > 64 {
+            let message = "Client token must be less than or equal to 64 characters";
+            return Err(Ec2Error::invalid(message));
+        }
+        if !token
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        {
+            let message = "Client token must contain only ASCII printable characters";
+            return Err(Ec2Error::invalid(message));
         }
         Ok(Some(Token {
             account: input.account().to_owned(),
@@ -45,7 +52,19 @@ pub(crate) fn fingerprint(input: &Input<'_>) -> String {
 #[derive(Clone, Debug)]
 pub(crate) enum Made {
     Eni(EniId),
+    TrunkAssociation(TrunkAssociationId),
+    /// It took something away.
+    Gone,
     Instances(Vec<InstanceId>),
+}
+
+/// The token is known, but what it stands for is not what is asked for, or no longer there.
+pub(crate) fn mismatch() -> Ec2Error {
+    Ec2Error::client(
+        "IdempotentParameterMismatch",
+        "Arguments on this idempotent request are inconsistent with arguments used in previous \
+         request(s).",
+    )
 }
 
 /// What calls with a client token have made. Tokens are those of an account and an action.
@@ -67,10 +86,7 @@ impl ClientTokens {
     pub(crate) fn recall(&self, token: &Token, fingerprint: &str) -> Result<Option<Made>> {
         match self.known.get(token) {
             Some((known, made)) if known == fingerprint => Ok(Some(made.clone())),
-            Some(_) => Err(Ec2Error::client(
-                "IdempotentParameterMismatch",
-                "The client token you have provided is not unique to your request.",
-            )),
+            Some(_) => Err(mismatch()),
             None => Ok(None),
         }
     }

@@ -215,3 +215,128 @@ fn xen_takes_no_prefixes() {
         "InvalidParameterValue"
     );
 }
+
+#[test]
+fn what_an_eni_has_already_is_answered_again_and_takes_no_slot() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    setup.attach(&eni, "1");
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let take = [
+        id,
+        ("PrivateIpAddress.1", "10.0.0.9"),
+        ("PrivateIpAddress.2", "10.0.0.9"),
+    ];
+    setup.ok("AssignPrivateIpAddresses", &take);
+    let eight = [id, ("SecondaryPrivateIpAddressCount", "8")];
+    setup.ok("AssignPrivateIpAddresses", &eight);
+    let free = setup.free();
+    let again = setup.ok("AssignPrivateIpAddresses", &take[..2]);
+    assert_eq!(all(&again, "privateIpAddress"), ["10.0.0.9"]);
+    assert_eq!(
+        (setup.free(), addresses(&setup.eni(&eni)).len()),
+        (free, 10)
+    );
+}
+
+#[test]
+fn an_address_moves_between_instances_but_not_out_of_a_prefix() {
+    let mut setup = Setup::new();
+    let from = setup.create(&[]);
+    setup.attach(&from, "1");
+    let assign = |setup: &mut Setup, eni: &str, what: (&str, &str)| {
+        let params = [
+            ("NetworkInterfaceId", eni),
+            what,
+            ("AllowReassignment", "true"),
+        ];
+        setup.call("AssignPrivateIpAddresses", &params).error
+    };
+    let prefix = ("Ipv4Prefix.1", "10.0.0.32/28");
+    assert_eq!(assign(&mut setup, &from, prefix), None);
+    assert_eq!(
+        assign(&mut setup, &from, ("PrivateIpAddress.1", "10.0.0.9")),
+        None
+    );
+    let spec = LaunchSpec::new("m5.large", &setup.subnet);
+    let other = setup.world.launch_instance(setup.now, spec).unwrap();
+    let to = setup.world.primary_eni(&other).unwrap().id.to_string();
+    let free = setup.free();
+    assert_eq!(
+        assign(&mut setup, &to, ("PrivateIpAddress.1", "10.0.0.9")),
+        None
+    );
+    assert_eq!(setup.free(), free);
+    assert!(addresses(&setup.eni(&to)).contains(&"10.0.0.9".to_owned()));
+    assert_eq!(addresses(&setup.eni(&from)).len(), 1);
+    let inside = assign(&mut setup, &to, ("PrivateIpAddress.1", "10.0.0.33"));
+    assert_eq!(inside.as_deref(), Some("InvalidParameterValue"));
+    assert_eq!(all(&setup.eni(&from), "ipv4Prefix"), ["10.0.0.32/28"]);
+}
+
+#[test]
+fn of_several_addresses_all_are_assigned_or_none() {
+    let mut setup = Setup::new();
+    let (eni, other) = (setup.create(&[]), setup.create(&[]));
+    let taken = addresses(&setup.eni(&other))[0].clone();
+    let free = setup.free();
+    let id = ("NetworkInterfaceId", eni.as_str());
+    for second in [taken.as_str(), "10.0.0.3", "10.0.1.9"] {
+        let params = [
+            id,
+            ("PrivateIpAddress.1", "10.0.0.9"),
+            ("PrivateIpAddress.2", second),
+            ("AllowReassignment", "true"),
+        ];
+        let (code, _) = setup.refused("AssignPrivateIpAddresses", &params);
+        assert_eq!(code, "InvalidParameterValue", "{second}");
+        assert_eq!(setup.free(), free, "{second}");
+    }
+}
+
+#[test]
+fn what_is_refused_is_said_in_the_words_of_ec2() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let primary = addresses(&setup.eni(&eni))[0].clone();
+    let id = ("NetworkInterfaceId", eni.as_str());
+    for (action, params, text) in [
+        (
+            "AssignPrivateIpAddresses",
+            vec![("PrivateIpAddress.1", "10.0.0.1")],
+            "Address 10.0.0.1 is in subnet's reserved range.".to_owned(),
+        ),
+        (
+            "AssignPrivateIpAddresses",
+            vec![("PrivateIpAddress.1", "10.9.9.9")],
+            "Address does not fall within the subnet's address range".to_owned(),
+        ),
+        (
+            "AssignPrivateIpAddresses",
+            vec![],
+            "One of privateIpAddressSet or privateIpAddressCount or ipv4PrefixSet or \
+             ipv4PrefixCount must be specified."
+                .to_owned(),
+        ),
+        (
+            "UnassignPrivateIpAddresses",
+            vec![("PrivateIpAddress.1", primary.as_str())],
+            format!(
+                "Value ({primary}) for parameter privateIpAddress is invalid. The primary IP \
+                 address of an interface cannot be unassigned."
+            ),
+        ),
+        (
+            "UnassignPrivateIpAddresses",
+            vec![("PrivateIpAddress.1", "10.0.0.200")],
+            format!("Some of the specified addresses are not assigned to interface {eni}"),
+        ),
+    ] {
+        let params = [vec![id], params].concat();
+        assert_eq!(
+            setup.refused(action, &params).1,
+            text,
+            "{action} {params:?}"
+        );
+    }
+}

@@ -108,7 +108,7 @@ fn pages_have_every_eni_once() {
         let other = [("NextToken", token.as_deref().unwrap())];
         assert_eq!(
             setup.refused("DescribeNetworkInterfaces", &other).0,
-            "InvalidNextToken"
+            "InvalidParameterValue"
         );
     }
     assert_eq!(seen.len(), 13);
@@ -128,15 +128,18 @@ fn bad_pages_and_bad_ids_are_refused() {
         (vec![("MaxResults", "4")], "InvalidParameterValue"),
         (vec![("MaxResults", "1001")], "InvalidParameterValue"),
         (vec![("MaxResults", "many")], "InvalidParameterValue"),
-        (vec![("NextToken", "é")], "InvalidNextToken"),
-        (vec![("NextToken", "00000000000000000")], "InvalidNextToken"),
+        (vec![("NextToken", "é")], "InvalidParameterValue"),
+        (
+            vec![("NextToken", "00000000000000000")],
+            "InvalidParameterValue",
+        ),
         (
             vec![("MaxResults", "5"), ("NetworkInterfaceId.1", &eni)],
             "InvalidParameterCombination",
         ),
         (
             vec![("NetworkInterfaceId.1", "notaneni")],
-            "InvalidNetworkInterfaceID.Malformed",
+            "InvalidNetworkInterfaceId.Malformed",
         ),
         (
             vec![("NetworkInterfaceId.1", "eni-0123456789abcdef0")],
@@ -159,6 +162,180 @@ fn bad_pages_and_bad_ids_are_refused() {
         setup.refused("DescribeNetworkInterfaces", &params).0,
         "FilterLimitExceeded"
     );
+}
+
+/// EC2's own words, which tools match on.
+#[test]
+fn pages_and_ids_are_refused_in_the_words_of_ec2() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    for (params, text) in [
+        (
+            vec![("MaxResults", "4")],
+            "Value ( 4 ) for parameter MaxResults is invalid. Expecting a value greater than or \
+             equal to 5.",
+        ),
+        (
+            vec![("MaxResults", "2000")],
+            "Value ( 2000 ) for parameter MaxResults is invalid. Expecting a value smaller than \
+             or equal to 1000.",
+        ),
+        (
+            vec![("MaxResults", "5"), ("NetworkInterfaceId.1", &eni)],
+            "The parameter NetworkInterfaceIds cannot be used with the parameter MaxResults",
+        ),
+        (
+            vec![("NextToken", "garbage")],
+            "Value ( garbage ) for parameter NextToken is invalid. The token is invalid.",
+        ),
+        (
+            vec![("NetworkInterfaceId.1", "not-an-eni")],
+            "Invalid id: &quot;not-an-eni&quot; (expecting &quot;eni-...&quot;)",
+        ),
+        (
+            vec![("NetworkInterfaceId.1", "eni-zz")],
+            "Invalid id: &quot;eni-zz&quot;",
+        ),
+        // EC2 does not count the digits.
+        (
+            vec![("NetworkInterfaceId.1", "eni-12")],
+            "The networkInterface ID 'eni-12' does not exist",
+        ),
+    ] {
+        let refused = setup.refused("DescribeNetworkInterfaces", &params);
+        assert_eq!(refused.1, text, "{params:?}");
+    }
+    let (code, text) = setup.refused("DescribeInstances", &[("MaxResults", "2")]);
+    assert_eq!(code, "InvalidParameterValue");
+    assert_eq!(
+        text,
+        "Value ( 2 ) for parameter maxResults is invalid. Expecting a value greater than 5."
+    );
+    let (code, _) = setup.refused("DescribeInstanceTypes", &[("MaxResults", "4")]);
+    assert_eq!(code, "InvalidMaxResults");
+}
+
+#[test]
+fn pages_may_be_short_and_empty_but_come_to_an_end_with_everything_in_them() {
+    let mut setup = Setup::with(WorldConfig {
+        short_pages: true,
+        ..WorldConfig::default()
+    });
+    for _ in 0..40 {
+        setup.create(&[]);
+    }
+    let (mut sizes, mut seen) = (Vec::new(), Vec::new());
+    let mut token: Option<String> = None;
+    for _ in 0..200 {
+        let mut params = vec![("MaxResults", "10")];
+        params.extend(token.as_deref().map(|token| ("NextToken", token)));
+        let page = setup.ok("DescribeNetworkInterfaces", &params);
+        // The same page is the same when it is asked for again.
+        assert_eq!(
+            all(
+                &setup.ok("DescribeNetworkInterfaces", &params),
+                "networkInterfaceId"
+            ),
+            all(&page, "networkInterfaceId")
+        );
+        let ids = all(&page, "networkInterfaceId");
+        sizes.push(ids.len());
+        seen.extend(ids);
+        token = all(&page, "nextToken").pop();
+        if token.is_none() {
+            break;
+        }
+    }
+    assert!(token.is_none(), "{sizes:?}");
+    assert_eq!(seen.len(), 41);
+    seen.dedup();
+    assert_eq!(seen.len(), 41);
+    assert!(sizes.contains(&0), "{sizes:?}");
+    let short = |size: &usize| (1..10).contains(size);
+    assert!(sizes[..sizes.len() - 1].iter().any(short), "{sizes:?}");
+}
+
+#[test]
+fn the_enis_of_an_instance_are_found_by_its_id_or_by_a_part_of_it() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[("Description", "mine")]);
+    setup.attach(&eni, "1");
+    let spec = aws_sim::LaunchSpec::new("m5.large", &setup.subnet);
+    setup.world.launch_instance(setup.now, spec).unwrap();
+    let instance = setup.instance.to_string();
+    let part = format!("{}*", &instance[..12]);
+    for (value, more, count) in [
+        (instance.as_str(), None, 2),
+        (part.as_str(), None, 2),
+        (instance.as_str(), Some(("description", "mine")), 1),
+        ("i-0123456789abcdef0", None, 0),
+    ] {
+        let mut filters = vec![
+            ("Filter.1.Name", "attachment.instance-id"),
+            ("Filter.1.Value.1", value),
+            ("Filter.1.Value.2", value),
+        ];
+        if let Some((name, value)) = more {
+            filters.extend([("Filter.2.Name", name), ("Filter.2.Value.1", value)]);
+        }
+        let found = setup.ok("DescribeNetworkInterfaces", &filters);
+        assert_eq!(
+            all(&found, "networkInterfaceId").len(),
+            count,
+            "{filters:?}"
+        );
+    }
+}
+
+#[test]
+fn every_filter_that_ec2_documents_is_known() {
+    let mut setup = Setup::new();
+    for name in [
+        "association.allocation-id",
+        "association.association-id",
+        "addresses.association.owner-id",
+        "addresses.association.public-ip",
+        "addresses.primary",
+        "addresses.private-ip-address",
+        "association.ip-owner-id",
+        "association.public-ip",
+        "association.public-dns-name",
+        "attachment.attach-time",
+        "attachment.attachment-id",
+        "attachment.delete-on-termination",
+        "attachment.device-index",
+        "attachment.instance-id",
+        "attachment.instance-owner-id",
+        "attachment.status",
+        "availability-zone",
+        "availability-zone-id",
+        "description",
+        "group-id",
+        "ipv6-addresses.ipv6-address",
+        "interface-type",
+        "mac-address",
+        "network-interface-id",
+        "operator.managed",
+        "operator.principal",
+        "owner-id",
+        "private-dns-name",
+        "private-ip-address",
+        "requester-id",
+        "requester-managed",
+        "source-dest-check",
+        "status",
+        "subnet-id",
+        "tag:x",
+        "tag-key",
+        "vpc-id",
+    ] {
+        let filter = [
+            ("Filter.1.Name", name),
+            ("Filter.1.Value.1", "none of this"),
+        ];
+        let found = setup.ok("DescribeNetworkInterfaces", &filter);
+        assert_eq!(all(&found, "networkInterfaceId").len(), 0, "{name}");
+    }
 }
 
 #[test]

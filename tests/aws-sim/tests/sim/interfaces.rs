@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_sim::{LaunchSpec, WorldConfig};
+
 use crate::{Setup, addresses, all, first};
 
 #[test]
@@ -282,7 +284,7 @@ fn creation_that_is_refused_takes_nothing() {
         ),
         (
             vec![("TagSpecification.1.ResourceType", "instance")],
-            "InvalidParameterValue",
+            "InvalidParameter",
         ),
         (vec![("Ipv6AddressCount", "1")], "InvalidParameterValue"),
         (vec![("Operator.Principal", "x")], "UnknownParameter"),
@@ -331,4 +333,443 @@ fn a_slash_28_gives_eleven_enis_and_no_prefix() {
         text,
         "The specified subnet does not have enough free addresses to satisfy the request."
     );
+}
+
+#[test]
+fn a_token_whose_eni_is_deleted_is_spent() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[("ClientToken", "once")]);
+    setup.ok("DeleteNetworkInterface", &[("NetworkInterfaceId", &eni)]);
+    let subnet = setup.subnet.to_string();
+    let again = [("SubnetId", subnet.as_str()), ("ClientToken", "once")];
+    let (code, _) = setup.refused("CreateNetworkInterface", &again);
+    assert_eq!(code, "IdempotentParameterMismatch");
+}
+
+#[test]
+fn an_account_has_a_quota_of_enis() {
+    let mut setup = Setup::with(WorldConfig {
+        eni_quota: 3,
+        ..WorldConfig::default()
+    });
+    // The instance has the first.
+    let eni = setup.create(&[]);
+    setup.create(&[]);
+    let subnet = setup.subnet.to_string();
+    let create = [("SubnetId", subnet.as_str())];
+    let (code, _) = setup.refused("CreateNetworkInterface", &create);
+    assert_eq!(code, "NetworkInterfaceLimitExceeded");
+    setup.ok("DeleteNetworkInterface", &[("NetworkInterfaceId", &eni)]);
+    setup.create(&[]);
+}
+
+#[test]
+fn what_creation_refuses_it_says_in_the_words_of_ec2() {
+    let mut setup = Setup::new();
+    let vpc = setup.world.add_vpc("10.9.0.0/16".parse().unwrap()).unwrap();
+    let foreign = setup.world.vpc(&vpc).unwrap().default_group.to_string();
+    let taken = setup.world.primary_eni(&setup.instance).unwrap().primary;
+    let (subnet, taken) = (setup.subnet.to_string(), taken.unwrap().to_string());
+    let gone = "sg-0123456789abcdef0";
+    for (params, text) in [
+        (
+            vec![("SecurityGroupId.1", gone)],
+            format!("The securityGroup ID '{gone}' does not exist"),
+        ),
+        (
+            vec![("SecurityGroupId.1", foreign.as_str())],
+            format!("Security group {foreign} and subnet {subnet} belong to different networks."),
+        ),
+        (
+            vec![("InterfaceType", "bogus")],
+            "invalid value for parameter interface-type: bogus".to_owned(),
+        ),
+        (
+            vec![("PrivateIpAddress", "10.9.9.9")],
+            "Address does not fall within the subnet's address range".to_owned(),
+        ),
+        (
+            vec![("PrivateIpAddress", "10.0.0.1")],
+            "Address is in subnet's reserved address range".to_owned(),
+        ),
+        (
+            vec![("PrivateIpAddress", &taken)],
+            "The specified address is already in use.".to_owned(),
+        ),
+        (
+            vec![("PrivateIpAddress", "foo")],
+            "invalid value for parameter address: foo".to_owned(),
+        ),
+        (
+            vec![("SecondaryPrivateIpAddressCount", "0")],
+            "Value (0) for parameter secondaryPrivateIpAddressCount is invalid. Value must be a \
+             positive number."
+                .to_owned(),
+        ),
+        (
+            vec![
+                ("PrivateIpAddress", "10.0.0.9"),
+                ("PrivateIpAddresses.1.PrivateIpAddress", "10.0.0.10"),
+                ("PrivateIpAddresses.1.Primary", "true"),
+            ],
+            "Only one primary private IP address can be specified.".to_owned(),
+        ),
+        (
+            vec![
+                ("PrivateIpAddress", "10.0.0.9"),
+                ("PrivateIpAddresses.1.PrivateIpAddress", "10.0.0.9"),
+            ],
+            "address value can't be both primary and secondary".to_owned(),
+        ),
+        (
+            vec![("Description", "ä")],
+            "Invalid interface description. Valid descriptions are strings less than 256 \
+             characters from the following set:  a-zA-Z0-9. _-:/()#,@[]+=&amp;;{}!$*"
+                .to_owned(),
+        ),
+    ] {
+        let params = [vec![("SubnetId", subnet.as_str())], params].concat();
+        let refused = setup.refused("CreateNetworkInterface", &params);
+        assert_eq!(refused.1, text, "{params:?}");
+    }
+}
+
+#[test]
+fn idle_connections_are_remembered_for_as_long_as_is_asked() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[
+        (
+            "ConnectionTrackingSpecification.TcpEstablishedTimeout",
+            "350",
+        ),
+        ("ConnectionTrackingSpecification.UdpTimeout", "45"),
+    ]);
+    let body = setup.eni(&eni);
+    assert_eq!(first(&body, "tcpEstablishedTimeout"), "350");
+    assert_eq!(first(&body, "udpTimeout"), "45");
+    assert!(!body.contains("udpStreamTimeout"), "{body}");
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let stream = "ConnectionTrackingSpecification.UdpStreamTimeout";
+    setup.ok("ModifyNetworkInterfaceAttribute", &[id, (stream, "60")]);
+    assert_eq!(first(&setup.eni(&eni), "udpStreamTimeout"), "60");
+    for (name, values) in [
+        ("TcpEstablishedTimeout", ["59", "432001"]),
+        ("UdpStreamTimeout", ["59", "181"]),
+        ("UdpTimeout", ["29", "61"]),
+    ] {
+        for value in values {
+            let name = format!("ConnectionTrackingSpecification.{name}");
+            let wrong = [id, (name.as_str(), value)];
+            let (code, _) = setup.refused("ModifyNetworkInterfaceAttribute", &wrong);
+            assert_eq!(code, "InvalidParameterValue", "{name} {value}");
+        }
+    }
+    // Nobody asked: EC2's defaults are not shown.
+    let plain = setup.create(&[]);
+    assert!(!setup.eni(&plain).contains("connectionTracking"));
+}
+
+#[test]
+fn each_attribute_can_be_read_alone() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[("Description", "of pods")]);
+    let attachment = setup.attach(&eni, "1");
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let mut read = |attribute: &str| {
+        setup.ok(
+            "DescribeNetworkInterfaceAttribute",
+            &[id, ("Attribute", attribute)],
+        )
+    };
+    assert_eq!(first(&read("attachment"), "attachmentId"), attachment);
+    assert_eq!(first(&read("description"), "value"), "of pods");
+    assert_eq!(first(&read("groupSet"), "groupName"), "default");
+    assert_eq!(first(&read("sourceDestCheck"), "value"), "true");
+    assert_eq!(
+        first(
+            &read("associatePublicIpAddress"),
+            "associatePublicIpAddress"
+        ),
+        "false"
+    );
+    for (params, code) in [
+        (vec![id], "InvalidParameterCombination"),
+        (vec![id, ("Attribute", "color")], "InvalidParameterValue"),
+        (
+            vec![
+                ("NetworkInterfaceId", "eni-0123456789abcdef0"),
+                ("Attribute", "attachment"),
+            ],
+            "InvalidNetworkInterfaceID.NotFound",
+        ),
+    ] {
+        let refused = setup.refused("DescribeNetworkInterfaceAttribute", &params);
+        assert_eq!(refused.0, code, "{params:?}");
+    }
+}
+
+#[test]
+fn source_and_destination_are_checked_again_after_a_reset() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let off = [id, ("SourceDestCheck.Value", "false")];
+    setup.ok("ModifyNetworkInterfaceAttribute", &off);
+    setup.ok(
+        "ResetNetworkInterfaceAttribute",
+        &[id, ("SourceDestCheck", "")],
+    );
+    assert_eq!(first(&setup.eni(&eni), "sourceDestCheck"), "true");
+    let (code, _) = setup.refused("ResetNetworkInterfaceAttribute", &[id]);
+    assert_eq!(code, "InvalidParameterCombination");
+}
+
+#[test]
+fn two_attributes_at_once_are_named_in_the_refusal() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let params = [
+        ("NetworkInterfaceId", eni.as_str()),
+        ("Description.Value", "x"),
+        ("SourceDestCheck.Value", "true"),
+    ];
+    let (code, text) = setup.refused("ModifyNetworkInterfaceAttribute", &params);
+    assert_eq!(code, "InvalidParameterCombination");
+    assert_eq!(
+        text,
+        "Fields for multiple attribute types specified: sourceDestCheck, description"
+    );
+}
+
+#[test]
+fn ena_express_comes_and_goes_with_the_attachment() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let instance = setup.instance.to_string();
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let on = [id, ("EnaSrdSpecification.EnaSrdEnabled", "true")];
+    let (code, _) = setup.refused("ModifyNetworkInterfaceAttribute", &on);
+    assert_eq!(code, "IncorrectState");
+    let udp = "EnaSrdSpecification.EnaSrdUdpSpecification.EnaSrdUdpEnabled";
+    let place = [("InstanceId", instance.as_str()), ("DeviceIndex", "1")];
+    let alone = [&[id, (udp, "true")], place.as_slice()].concat();
+    let (code, _) = setup.refused("AttachNetworkInterface", &alone);
+    assert_eq!(code, "InvalidParameterCombination");
+    let both = [on.as_slice(), &[(udp, "true")], &place].concat();
+    let attachment = first(&setup.ok("AttachNetworkInterface", &both), "attachmentId");
+    let body = setup.eni(&eni);
+    assert_eq!(first(&body, "enaSrdEnabled"), "true");
+    assert_eq!(first(&body, "enaSrdUdpEnabled"), "true");
+    setup.pass(Duration::from_secs(5));
+    setup.ok("DetachNetworkInterface", &[("AttachmentId", &attachment)]);
+    setup.pass(Duration::from_secs(5));
+    assert!(!setup.eni(&eni).contains("enaSrd"));
+}
+
+#[test]
+fn an_efa_without_a_network_device_has_no_address() {
+    let mut setup = Setup::new();
+    let free = setup.free();
+    let eni = setup.create(&[("InterfaceType", "efa-only")]);
+    let body = setup.eni(&eni);
+    assert_eq!(first(&body, "interfaceType"), "efa-only");
+    assert_eq!(all(&body, "privateIpAddress").len(), 0, "{body}");
+    assert_eq!(setup.free(), free);
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let assign = [id, ("SecondaryPrivateIpAddressCount", "1")];
+    let (code, _) = setup.refused("AssignPrivateIpAddresses", &assign);
+    assert_eq!(code, "InvalidParameterValue");
+    let subnet = setup.subnet.to_string();
+    for with in [("PrivateIpAddress", "10.0.0.9"), ("Ipv4PrefixCount", "1")] {
+        let params = [
+            ("SubnetId", subnet.as_str()),
+            ("InterfaceType", "efa-only"),
+            with,
+        ];
+        let (code, _) = setup.refused("CreateNetworkInterface", &params);
+        assert_eq!(code, "InvalidParameterCombination", "{with:?}");
+    }
+    assert!(
+        setup
+            .world
+            .fabric()
+            .enis
+            .iter()
+            .all(|found| found.id != eni)
+    );
+    setup.ok("DeleteNetworkInterface", &[id]);
+}
+
+#[test]
+fn an_efa_is_attached_only_while_the_instance_is_stopped() {
+    let mut setup = Setup::new();
+    let spec = LaunchSpec::new("c5n.18xlarge", &setup.subnet);
+    setup.instance = setup.world.launch_instance(setup.now, spec).unwrap();
+    let (eni, other) = (
+        setup.create(&[("InterfaceType", "efa")]),
+        setup.create(&[("InterfaceType", "efa")]),
+    );
+    let instance = setup.instance.to_string();
+    let place = |eni| {
+        [
+            ("NetworkInterfaceId", eni),
+            ("InstanceId", instance.as_str()),
+            ("DeviceIndex", "1"),
+        ]
+    };
+    let (code, _) = setup.refused("AttachNetworkInterface", &place(&eni));
+    assert_eq!(code, "IncorrectState");
+    setup.ok("StopInstances", &[("InstanceId.1", &instance)]);
+    setup.pass(Duration::from_secs(60));
+    setup.ok("AttachNetworkInterface", &place(&eni));
+    // One for each network card.
+    let mut second = place(&other);
+    second[2].1 = "2";
+    let (code, _) = setup.refused("AttachNetworkInterface", &second);
+    assert_eq!(code, "InvalidParameterValue");
+}
+
+#[test]
+fn an_instance_that_is_neither_running_nor_stopped_takes_no_eni() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let instance = setup.instance.to_string();
+    setup.ok("StopInstances", &[("InstanceId.1", &instance)]);
+    let attach = [
+        ("NetworkInterfaceId", eni.as_str()),
+        ("InstanceId", &instance),
+        ("DeviceIndex", "1"),
+    ];
+    let (code, text) = setup.refused("AttachNetworkInterface", &attach);
+    assert_eq!(code, "IncorrectState");
+    assert_eq!(
+        text,
+        format!("Instance '{instance}' is not 'running' or 'stopped'.")
+    );
+    setup.pass(Duration::from_secs(60));
+    setup.ok("AttachNetworkInterface", &attach);
+}
+
+#[test]
+fn an_eni_is_attached_only_within_its_vpc_and_to_a_card_that_is_there() {
+    let mut setup = Setup::new();
+    let instance = setup.instance.to_string();
+    let vpc = setup.world.add_vpc("10.9.0.0/16".parse().unwrap()).unwrap();
+    let far = setup
+        .world
+        .add_subnet(&vpc, "10.9.0.0/24".parse().unwrap(), "us-east-1a")
+        .unwrap()
+        .to_string();
+    let far = setup.ok("CreateNetworkInterface", &[("SubnetId", &far)]);
+    let far = first(&far, "networkInterfaceId");
+    let near = setup.create(&[]);
+    for (eni, card, code) in [
+        (far.as_str(), "0", "InvalidParameterCombination"),
+        (near.as_str(), "1", "InvalidParameterValue"),
+    ] {
+        let params = [
+            ("NetworkInterfaceId", eni),
+            ("InstanceId", &instance),
+            ("DeviceIndex", "1"),
+            ("NetworkCardIndex", card),
+        ];
+        let refused = setup.refused("AttachNetworkInterface", &params);
+        assert_eq!(refused.0, code, "{}", refused.1);
+    }
+}
+
+#[test]
+fn each_network_card_has_its_own_places() {
+    let mut setup = Setup::new();
+    let spec = LaunchSpec::new("p4d.24xlarge", &setup.subnet);
+    setup.instance = setup.world.launch_instance(setup.now, spec).unwrap();
+    let instance = setup.instance.to_string();
+    for card in ["0", "1", "2", "3"] {
+        let eni = setup.create(&[]);
+        let params = [
+            ("NetworkInterfaceId", eni.as_str()),
+            ("InstanceId", &instance),
+            ("DeviceIndex", "1"),
+            ("NetworkCardIndex", card),
+        ];
+        let body = setup.ok("AttachNetworkInterface", &params);
+        assert_eq!(first(&body, "networkCardIndex"), card);
+        assert_eq!(first(&setup.eni(&eni), "networkCardIndex"), card);
+    }
+}
+
+#[test]
+fn an_attachment_that_goes_is_asked_again_only_by_force() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let attachment = setup.attach(&eni, "1");
+    let id = ("AttachmentId", attachment.as_str());
+    setup.ok("DetachNetworkInterface", &[id]);
+    let (code, _) = setup.refused("DetachNetworkInterface", &[id]);
+    assert_eq!(code, "IncorrectState");
+    let (code, _) = setup.refused("DetachNetworkInterface", &[id, ("Force", "false")]);
+    assert_eq!(code, "IncorrectState");
+    setup.ok("DetachNetworkInterface", &[id, ("Force", "true")]);
+    setup.pass(Duration::from_secs(5));
+    assert_eq!(all(&setup.eni(&eni), "status"), ["available"]);
+    let (code, _) = setup.refused("DetachNetworkInterface", &[id]);
+    assert_eq!(code, "InvalidAttachmentID.NotFound");
+    let (code, _) = setup.refused("DetachNetworkInterface", &[("AttachmentId", "eni-1")]);
+    assert_eq!(code, "InvalidNetworkInterfaceAttachmentId.Malformed");
+}
+
+#[test]
+fn another_account_may_be_let_use_an_eni() {
+    let mut setup = Setup::new();
+    let eni = setup.create(&[]);
+    let id = ("NetworkInterfaceId", eni.as_str());
+    let may = [
+        id,
+        ("AwsAccountId", "444455556666"),
+        ("Permission", "INSTANCE-ATTACH"),
+    ];
+    let body = setup.ok("CreateNetworkInterfacePermission", &may);
+    assert_eq!(first(&body, "state"), "granted");
+    let permission = first(&body, "networkInterfacePermissionId");
+    // Granting again is the same permission.
+    let again = setup.ok("CreateNetworkInterfacePermission", &may);
+    assert_eq!(first(&again, "networkInterfacePermissionId"), permission);
+    for (name, value, count) in [
+        (
+            "network-interface-permission.network-interface-id",
+            eni.as_str(),
+            1,
+        ),
+        (
+            "network-interface-permission.aws-account-id",
+            "111122223333",
+            0,
+        ),
+    ] {
+        let filter = [("Filter.1.Name", name), ("Filter.1.Value.1", value)];
+        let found = setup.ok("DescribeNetworkInterfacePermissions", &filter);
+        assert_eq!(all(&found, "awsAccountId").len(), count, "{name}");
+    }
+    for (wrong, code) in [
+        (("AwsAccountId", "nobody"), "InvalidParameterValue"),
+        (("Permission", "EVERYTHING"), "InvalidParameterValue"),
+        (("AwsService", "x"), "UnknownParameter"),
+    ] {
+        let mut params: Vec<_> = may
+            .iter()
+            .copied()
+            .filter(|(name, _)| *name != wrong.0)
+            .collect();
+        params.push(wrong);
+        let refused = setup.refused("CreateNetworkInterfacePermission", &params);
+        assert_eq!(refused.0, code, "{wrong:?}");
+    }
+    let delete = [("NetworkInterfacePermissionId", permission.as_str())];
+    setup.ok("DeleteNetworkInterfacePermission", &delete);
+    setup.refused("DeleteNetworkInterfacePermission", &delete);
+    // What is left goes with the ENI.
+    setup.ok("CreateNetworkInterfacePermission", &may);
+    setup.ok("DeleteNetworkInterface", &[id]);
+    let left = setup.ok("DescribeNetworkInterfacePermissions", &[]);
+    assert_eq!(all(&left, "awsAccountId").len(), 0);
 }

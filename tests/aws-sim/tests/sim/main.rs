@@ -17,6 +17,7 @@ mod interfaces;
 mod ipv6;
 mod model;
 mod throttle;
+mod trunks;
 mod views;
 mod wire;
 

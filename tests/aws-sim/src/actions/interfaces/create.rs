@@ -13,7 +13,7 @@ use crate::error::{Ec2Error, Result};
 use crate::ids::GroupId;
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::{Ask, Eni, EniKind, EniSpec, Made, Subnet, Token, World, fingerprint};
+use crate::world::{Ask, Eni, EniKind, EniSpec, Made, Subnet, Token, World, fingerprint, mismatch};
 use crate::xml::Xml;
 
 pub(in crate::actions) fn create(
@@ -38,13 +38,7 @@ pub(in crate::actions) fn create(
         && let Some(Made::Eni(made)) = world.client_tokens.recall(token, fingerprint)?
     {
         // Once the ENI is deleted, EC2 no longer has what the token asks for.
-        let eni = world.eni(&made).ok_or_else(|| {
-            Ec2Error::client(
-                "IdempotentParameterMismatch",
-                "Arguments on this idempotent request are inconsistent with arguments used in \
-                 previous request(s).",
-            )
-        })?;
+        let eni = world.eni(&made).ok_or_else(mismatch)?;
         return Ok(response(world, eni));
     }
     let subnet = ids::subnet(world, input)?;
