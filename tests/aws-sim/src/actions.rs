@@ -15,6 +15,7 @@ mod ipv6;
 mod permissions;
 mod render;
 mod reservations;
+mod routes;
 mod select;
 mod subnets;
 mod tags;
@@ -48,6 +49,7 @@ const FAMILIES: &[Family] = &[
     ipv6::ACTIONS,
     permissions::ACTIONS,
     reservations::ACTIONS,
+    routes::ACTIONS,
     subnets::ACTIONS,
     tags::ACTIONS,
     trunks::ACTIONS,

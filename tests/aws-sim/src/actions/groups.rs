@@ -17,6 +17,8 @@ use crate::time::SimTime;
 use crate::world::{Direction, Group, World};
 use crate::xml::Xml;
 
+pub(super) use self::rules::no_such_rule;
+
 pub(super) const ACTIONS: &[(&str, Action)] = &[
     ("AuthorizeSecurityGroupEgress", rules::authorize_egress),
     ("AuthorizeSecurityGroupIngress", rules::authorize_ingress),

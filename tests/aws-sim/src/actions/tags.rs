@@ -1,40 +1,49 @@
-//! Tags: CreateTags, DeleteTags, and those that come with a resource.
+//! Tags: CreateTags, DeleteTags, DescribeTags, and those that come with a resource.
 
+mod kinds;
+
+use self::kinds::{KINDS, Kind};
 use super::render;
+use super::select::Selection;
 use crate::actions::Action;
 use crate::error::{Ec2Error, Result};
-use crate::ids::{EniId, GroupId, InstanceId, SubnetId, VpcId};
+use crate::filters::Field;
 use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::{Tags, World};
 use crate::xml::Xml;
 
-pub(super) const ACTIONS: &[(&str, Action)] = &[("CreateTags", create), ("DeleteTags", delete)];
+pub(super) const ACTIONS: &[(&str, Action)] = &[
+    ("CreateTags", create),
+    ("DeleteTags", delete),
+    ("DescribeTags", describe),
+];
 
 const MOST_TAGS: usize = 50;
 
-pub(super) fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
-    let ids = resources(world, input)?;
+fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
+    let ids = input.list("ResourceId");
     let tags = read(input, "Tag")?;
     input.finish()?;
 
     if tags.is_empty() {
         return Err(Ec2Error::missing("Tag"));
     }
-    for id in &ids {
-        let known = of(world, input.account(), id)?;
+    let things = things(world, input, &ids)?;
+    for (kind, id) in &things {
+        let known = kind.find(world, input.account(), id)?.tags;
         if known.len() + tags.keys().filter(|key| !known.contains_key(*key)).count() > MOST_TAGS {
             return Err(too_many());
         }
     }
-    for id in &ids {
-        change(world, id, |known| known.extend(tags.clone()))?;
+    for (kind, id) in things {
+        kind.change(world, id, |known| known.extend(tags.clone()))?;
     }
     Ok(render::done())
 }
 
-pub(super) fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
-    let ids = resources(world, input)?;
+fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
+    let ids = input.list("ResourceId");
     let mut wanted = Vec::new();
     for tag in input.elements("Tag") {
         let key = input.required(&format!("{tag}.Key"))?;
@@ -42,8 +51,9 @@ pub(super) fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
     }
     input.finish()?;
 
-    for id in &ids {
-        change(world, id, |known| {
+    wanted.iter().try_for_each(|(key, _)| check_key(key))?;
+    for (kind, id) in things(world, input, &ids)? {
+        kind.change(world, id, |known| {
             if wanted.is_empty() {
                 known.clear();
             }
@@ -56,6 +66,66 @@ pub(super) fn delete(world: &mut World, _now: SimTime, input: &Input<'_>) -> Res
         })?;
     }
     Ok(render::done())
+}
+
+/// A tag of a thing.
+struct Found<'w> {
+    /// What orders them.
+    place: String,
+    kind: &'static str,
+    id: &'w str,
+    key: &'w str,
+    value: &'w str,
+}
+
+fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
+    let then = world.describe_time(now);
+    let world = &*world;
+    let asked = Selection::read_all(input, field)?;
+    let things = KINDS.iter().flat_map(|kind| {
+        let all = kind.all(world, then, input.account());
+        all.map(move |found| (kind.name, found))
+    });
+    let mut all: Vec<Found<'_>> = things
+        .flat_map(|(kind, thing)| {
+            thing.tags.iter().map(move |(key, value)| Found {
+                place: format!("{}/{key}", thing.id),
+                kind,
+                id: thing.id,
+                key,
+                value,
+            })
+        })
+        .collect();
+    all.sort_by(|one, other| one.place.cmp(&other.place));
+    let (shown, next) = asked.choose_all(&all, |found| found.place.as_str());
+
+    let mut xml = Xml::new();
+    xml.set("tagSet", shown, |xml, found| {
+        xml.text("resourceId", found.id)
+            .text("resourceType", found.kind)
+            .text("key", found.key)
+            .text("value", found.value);
+    });
+    xml.maybe("nextToken", next);
+    Ok(xml)
+}
+
+fn field<'w>(name: &str) -> Option<Field<'w, Found<'w>>> {
+    if let Some(key) = name.strip_prefix("tag:") {
+        let key = key.to_owned();
+        return Some(Box::new(move |found| {
+            let value = (found.key == key).then(|| found.value.to_owned());
+            value.into_iter().collect()
+        }));
+    }
+    Some(match name {
+        "key" => Box::new(|found| vec![found.key.to_owned()]),
+        "value" => Box::new(|found| vec![found.value.to_owned()]),
+        "resource-id" => Box::new(|found| vec![found.id.to_owned()]),
+        "resource-type" => Box::new(|found| vec![found.kind.to_owned()]),
+        _ => return None,
+    })
 }
 
 /// `TagSpecification.N`, for a resource of this type.
@@ -88,11 +158,7 @@ pub(super) fn read(input: &Input<'_>, name: &str) -> Result<Tags> {
         let value = input
             .text_or_empty(&format!("{tag}.Value"))
             .unwrap_or_default();
-        if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(Ec2Error::invalid(format!(
-                "Tag keys starting with 'aws:' are reserved for internal use: {key}"
-            )));
-        }
+        check_key(key)?;
         if key.chars().count() > 128 {
             let why = "Tag keys must not exceed 128 characters.";
             return Err(Ec2Error::value(key, "key", why));
@@ -110,70 +176,28 @@ pub(super) fn read(input: &Input<'_>, name: &str) -> Result<Tags> {
     Ok(tags)
 }
 
-fn resources<'a>(world: &World, input: &Input<'a>) -> Result<Vec<&'a str>> {
-    let ids = input.list("ResourceId");
+/// The things of these ids, all of which are there and the caller's.
+fn things<'a>(
+    world: &World,
+    input: &Input<'_>,
+    ids: &[&'a str],
+) -> Result<Vec<(&'static Kind, &'a str)>> {
     if ids.is_empty() {
         return Err(Ec2Error::missing("ResourceId"));
     }
-    ids.iter()
-        .try_for_each(|id| of(world, input.account(), id).map(drop))?;
-    Ok(ids)
+    let find = |id: &&'a str| {
+        let kind = Kind::of(id)?;
+        kind.find(world, input.account(), id)?;
+        Ok((kind, *id))
+    };
+    ids.iter().map(find).collect()
 }
 
-fn of<'w>(world: &'w World, account: &str, id: &str) -> Result<&'w Tags> {
-    let own = |vpc: &VpcId| world.owns(account, vpc);
-    if EniId::is_well_formed(id) {
-        let found = world.eni(&id.into()).filter(|eni| own(&eni.vpc));
-        return found
-            .map(|eni| &eni.tags)
-            .ok_or_else(|| Ec2Error::no_such_eni(id));
+fn check_key(key: &str) -> Result<()> {
+    if key.to_ascii_lowercase().starts_with("aws:") {
+        let message = "Tag keys starting with 'aws:' are reserved for internal use";
+        return Err(Ec2Error::invalid(message));
     }
-    if InstanceId::is_well_formed(id) {
-        let found = world.instance(&id.into()).filter(|found| own(&found.vpc));
-        return found
-            .map(|instance| &instance.tags)
-            .ok_or_else(|| Ec2Error::no_such_instance(id));
-    }
-    if SubnetId::is_well_formed(id) {
-        let found = world.subnets.get(id).filter(|found| own(&found.vpc));
-        return found
-            .map(|subnet| &subnet.tags)
-            .ok_or_else(|| Ec2Error::no_such_subnet(id));
-    }
-    if VpcId::is_well_formed(id) {
-        let found = world.vpcs.get(id).filter(|found| own(&found.id));
-        return found
-            .map(|vpc| &vpc.tags)
-            .ok_or_else(|| Ec2Error::no_such_vpc(id));
-    }
-    if GroupId::is_well_formed(id) {
-        let found = world.groups.get(id).filter(|found| own(&found.vpc));
-        return found
-            .map(|group| &group.tags)
-            .ok_or_else(|| Ec2Error::no_such_group(id));
-    }
-    Err(Ec2Error::client(
-        "InvalidID",
-        format!("The ID '{id}' is not valid"),
-    ))
-}
-
-fn change(world: &mut World, id: &str, f: impl FnOnce(&mut Tags)) -> Result<()> {
-    if EniId::is_well_formed(id) {
-        return world.change_eni(&id.into(), |eni| f(&mut eni.tags));
-    }
-    if InstanceId::is_well_formed(id) {
-        return world.change_instance(&id.into(), |instance| f(&mut instance.tags));
-    }
-    let others = [
-        world.subnets.get_mut(id).map(|subnet| &mut subnet.tags),
-        world.vpcs.get_mut(id).map(|vpc| &mut vpc.tags),
-        world.groups.get_mut(id).map(|group| &mut group.tags),
-    ];
-    if let Some(tags) = others.into_iter().flatten().next() {
-        f(tags);
-    }
-    world.touch();
     Ok(())
 }
 

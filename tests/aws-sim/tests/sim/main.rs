@@ -16,6 +16,7 @@ mod instances;
 mod interfaces;
 mod ipv6;
 mod model;
+mod networks;
 mod throttle;
 mod trunks;
 mod views;

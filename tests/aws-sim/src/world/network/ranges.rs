@@ -44,7 +44,10 @@ pub(super) fn check_beside(cidr: Ipv4Net, known: &[Ipv4Net]) -> Result<()> {
         let message = format!("The CIDR '{cidr}' conflicts with another of the VPC");
         return Err(Ec2Error::client("InvalidVpc.Range", message));
     }
-    if known.iter().all(|other| may_stand_beside(cidr, *other)) {
+    if known
+        .first()
+        .is_none_or(|primary| may_stand_beside(cidr, *primary))
+    {
         return Ok(());
     }
     let message = format!(
@@ -55,12 +58,12 @@ pub(super) fn check_beside(cidr: Ipv4Net, known: &[Ipv4Net]) -> Result<()> {
     Err(Ec2Error::client("InvalidVpc.Range", message))
 }
 
-fn may_stand_beside(cidr: Ipv4Net, other: Ipv4Net) -> bool {
+fn may_stand_beside(cidr: Ipv4Net, primary: Ipv4Net) -> bool {
     let home = |net: Ipv4Net| PRIVATE.iter().find(|range| range.contains(&net));
-    let foreign = home(cidr).is_some() && home(cidr) != home(other);
-    let benchmark = BENCHMARK.contains(&cidr) && !BENCHMARK.contains(&other);
-    let ten_zero = TEN_FIRST.contains(&other) && TEN_ZERO.contains(&cidr);
-    let docker = TWELVE.contains(&other) && DOCKER.contains(&cidr);
+    let foreign = home(cidr).is_some() && home(cidr) != home(primary);
+    let benchmark = BENCHMARK.contains(&cidr) && !BENCHMARK.contains(&primary);
+    let ten_zero = TEN_FIRST.contains(&primary) && TEN_ZERO.contains(&cidr);
+    let docker = TWELVE.contains(&primary) && DOCKER.contains(&cidr);
     !(foreign || benchmark || ten_zero || docker)
 }
 

@@ -20,14 +20,14 @@ impl World {
             Ok(()) => Ok(address),
             Err(Refusal::Taken) => Err(Ec2Error::client(
                 "InvalidIPAddress.InUse",
-                format!("Address {address} is in use."),
+                "The specified address is already in use.",
             )),
-            Err(Refusal::Reserved) => Err(Ec2Error::invalid(format!(
-                "Address {address} is in subnet's reserved address range"
-            ))),
-            Err(Refusal::Outside | Refusal::NotABlock) => Err(Ec2Error::invalid(format!(
-                "Address {address} does not fall within the subnet's address range"
-            ))),
+            Err(Refusal::Reserved) => Err(Ec2Error::invalid(
+                "Address is in subnet's reserved address range",
+            )),
+            Err(Refusal::Outside | Refusal::NotABlock) => Err(Ec2Error::invalid(
+                "Address does not fall within the subnet's address range",
+            )),
         }
     }
 
