@@ -1,5 +1,7 @@
 //! What goes wrong on purpose, and the log of what was asked.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use aws_sim::call::Delivery;
@@ -8,7 +10,7 @@ use aws_sim::{
     Response, SimTime, When, WorldConfig, call,
 };
 
-use crate::wire::{SIGNATURE, exchange, post, serve};
+use crate::wire::{SIGNATURE, exchange, get, post, serve};
 use crate::{Setup, first};
 
 fn create(setup: &mut Setup) -> (Option<String>, Delivery, usize) {
@@ -459,4 +461,35 @@ fn over_sockets_resets_are_resets_and_what_hangs_is_never_answered() {
         "{head}"
     );
     assert!(!body.contains("</DescribeVpcsResponse>"), "{body}");
+    served
+        .sim
+        .inject(Fault::on_all(Effect::HangAfter).when(When::First(1)));
+    let mut stream = TcpStream::connect(served.ec2).unwrap();
+    let patience = Some(Duration::from_millis(300));
+    stream.set_read_timeout(patience).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let hung = stream.read(&mut [0; 1]).unwrap_err();
+    assert_eq!(hung.kind(), std::io::ErrorKind::WouldBlock);
+    assert_eq!(served.sim.calls().last().unwrap().outcome(), "(hung)");
+}
+
+#[test]
+fn over_sockets_metadata_is_reset_late_or_unavailable() {
+    let served = serve();
+    let once = |effect| ImdsFault::new(effect).when(When::First(1));
+    let ask = || exchange(served.imds, &get("/latest/meta-data/mac", ""));
+    served.sim.inject_imds(once(ImdsEffect::Reset));
+    assert_eq!(
+        ask().unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
+    served.sim.inject_imds(once(ImdsEffect::Status(503)));
+    assert!(ask().unwrap().0.starts_with("http/1.1 503"));
+    served
+        .sim
+        .inject_imds(once(ImdsEffect::Latency(Duration::from_millis(300))));
+    let began = std::time::Instant::now();
+    assert!(ask().unwrap().0.starts_with("http/1.1 401"));
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(ask().unwrap().0.starts_with("http/1.1 401"));
 }
