@@ -1,6 +1,6 @@
 //! Plays a story: each step at its time, no clock, the log as it grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -51,6 +51,11 @@ pub enum Line {
         /// Line by line.
         shown: Vec<String>,
     },
+    /// What a reply of EC2 had of what a step looks for.
+    Found {
+        /// By element; each text once.
+        found: BTreeMap<String, Vec<String>>,
+    },
     /// What a step saved of a reply.
     Saved {
         /// By name.
@@ -69,6 +74,13 @@ impl Played {
                 Line::Say { say } => format!("# {say}"),
                 Line::Entry(entry) => names.restore(&entry.to_string()),
                 Line::Shown { shown } => format!("    {}", names.restore(&shown.join("\n    "))),
+                Line::Found { found } => {
+                    let found = found
+                        .iter()
+                        .map(|(name, all)| format!("{name} = {}", all.join(" ")));
+                    let found: Vec<String> = found.collect();
+                    format!("    {}", names.restore(&found.join("\n    ")))
+                }
                 Line::Saved { saved } => {
                     let saved: Vec<String> = saved.keys().map(|name| format!("${name}")).collect();
                     format!("    -> {}", saved.join(", "))
@@ -201,9 +213,11 @@ impl Player {
                 Doing::Imds(path) => self.read(entry, step, path)?,
                 Doing::Event(_) | Doing::Wait(_) | Doing::Say(_) => return Ok(()),
             };
-            let wrong = match doing {
-                Doing::Imds(_) => wrong_lines(step, &got),
-                _ => wrong_elements(step, &got),
+            let wrong = if matches!(doing, Doing::Imds(_)) {
+                wrong_lines(step, &got)
+            } else {
+                self.show_found(step, &got);
+                wrong_elements(step, &got)
             };
             match wrong {
                 None => return self.save(entry, step, doing, &got),
@@ -215,6 +229,20 @@ impl Player {
                     return Err(entry.error(field, format!("at {}: {what}{tried}", self.now)));
                 }
             }
+        }
+    }
+
+    /// Writes what the reply has of what the step looks for.
+    fn show_found(&mut self, step: &Step, got: &Got) {
+        let mut found = BTreeMap::new();
+        for name in step.has.keys().chain(step.lacks.keys()) {
+            let mut texts = elements::all(&got.body, name);
+            let mut seen = BTreeSet::new();
+            texts.retain(|text| seen.insert(text.clone()));
+            found.insert(name.clone(), texts);
+        }
+        if !found.is_empty() && !got.body.is_empty() {
+            self.lines.push(Line::Found { found });
         }
     }
 

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Without a command it serves. Everything is in memory and gone at the end.
 #[derive(Debug, Parser)]
 #[command(name = "aws-sim", args_conflicts_with_subcommands = true, after_help = help::AFTER)]
-struct Options {
+struct AwsSim {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let options = Options::parse();
+    let options = AwsSim::parse();
     let done = match options.command {
         None => serve::run(&options.serve),
         Some(Command::Serve(options)) => serve::run(&options),
