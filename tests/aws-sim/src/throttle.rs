@@ -21,7 +21,7 @@ pub enum Throttling {
     /// Nothing is throttled.
     Off,
     /// These actions have buckets of these sizes, filtered or not, as EC2 raises limits on request; the others have
-    /// EC2's.
+    /// EC2's. `RunInstances:instances` is the second bucket of RunInstances, which counts instances.
     Custom(BTreeMap<String, Size>),
 }
 
@@ -68,10 +68,20 @@ const UNCATEGORIZED: &[(&str, Size)] = &[
     ("DeleteNetworkInterface", Size::new(100, 5.0)),
     ("DeleteSubnetCidrReservation", Size::new(5, 1.0)),
     ("DeleteTags", Size::new(100, 10.0)),
+    ("ModifyInstanceMetadataOptions", Size::new(100, 5.0)),
     ("ModifyNetworkInterfaceAttribute", Size::new(100, 5.0)),
     ("RunInstances", Size::new(5, 2.0)),
+    ("StartInstances", Size::new(5, 2.0)),
     ("TerminateInstances", Size::new(100, 5.0)),
     ("UnassignPrivateIpAddresses", Size::new(100, 5.0)),
+];
+
+/// The second buckets that some actions have: they take as many tokens as there are instances in the request.
+const RESOURCES: &[(&str, Size)] = &[
+    ("RunInstances", Size::new(1000, 2.0)),
+    ("StartInstances", Size::new(1000, 2.0)),
+    ("StopInstances", Size::new(1000, 20.0)),
+    ("TerminateInstances", Size::new(1000, 20.0)),
 ];
 
 impl Throttling {
@@ -84,6 +94,19 @@ impl Throttling {
             Throttling::Custom(sizes) => {
                 let custom = sizes.get(action).copied();
                 Some(custom.unwrap_or_else(|| ec2_size(action, filtered)))
+            }
+        }
+    }
+
+    /// The size of the bucket that an action takes from for each instance that it is about.
+    fn resources(&self, action: &str) -> Option<Size> {
+        let ec2 = || RESOURCES.iter().find(|(name, _)| *name == action);
+        match self {
+            Throttling::Off => None,
+            Throttling::Ec2 => ec2().map(|(_, size)| *size),
+            Throttling::Custom(sizes) => {
+                let custom = sizes.get(&format!("{action}:instances")).copied();
+                custom.or_else(|| ec2().map(|(_, size)| *size))
             }
         }
     }
@@ -110,14 +133,27 @@ pub fn is_filtered(params: &Params) -> bool {
         .any(|name| matches!(name, "MaxResults" | "NextToken") || name.starts_with("Filter."))
 }
 
-/// The bucket's name: account, action, and whether it is the one for requests with neither a filter nor pages.
-type Name = (String, String, bool);
-
 /// What is in the buckets of a Region.
 #[derive(Clone, Debug, Default)]
 pub struct Buckets {
-    /// The tokens that were left when one was last taken, and when that was. One that is not here is full.
-    levels: BTreeMap<Name, (f64, SimTime)>,
+    accounts: BTreeMap<String, Account>,
+}
+
+/// The buckets of an account, by action. One that is not here is full.
+#[derive(Clone, Debug, Default)]
+struct Account {
+    usual: BTreeMap<String, Level>,
+    /// For requests with neither a filter nor pages.
+    unfiltered: BTreeMap<String, Level>,
+    /// For the instances in requests.
+    resources: BTreeMap<String, Level>,
+}
+
+/// The tokens that were left when one was last taken, and when that was.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    tokens: f64,
+    then: SimTime,
 }
 
 impl Buckets {
@@ -133,15 +169,38 @@ impl Buckets {
         action: &str,
         filtered: bool,
     ) -> Result<()> {
-        let Some(tokens) = self.left(throttling, now, account, action, filtered) else {
+        let Some(size) = throttling.size(action, filtered) else {
             return Ok(());
         };
-        if tokens < 1.0 {
-            return Err(Ec2Error::request_limit_exceeded());
-        }
-        self.levels
-            .insert(name(account, action, filtered), (tokens - 1.0, now));
-        Ok(())
+        self.with(account, |account| {
+            let levels = if is_small(action, filtered) {
+                &mut account.unfiltered
+            } else {
+                &mut account.usual
+            };
+            take(levels, size, now, action, 1.0)
+        })
+    }
+
+    /// Takes a token for each instance that a request is about.
+    ///
+    /// # Errors
+    /// `RequestLimitExceeded` when there are fewer; then none is taken.
+    pub fn take_resources(
+        &mut self,
+        throttling: &Throttling,
+        now: SimTime,
+        account: &str,
+        action: &str,
+        instances: usize,
+    ) -> Result<()> {
+        let Some(size) = throttling.resources(action) else {
+            return Ok(());
+        };
+        let cost = f64::from(u32::try_from(instances).unwrap_or(u32::MAX));
+        self.with(account, |account| {
+            take(&mut account.resources, size, now, action, cost)
+        })
     }
 
     /// How many tokens there are for such a request; `None` when it is not throttled.
@@ -155,16 +214,64 @@ impl Buckets {
         filtered: bool,
     ) -> Option<f64> {
         let size = throttling.size(action, filtered)?;
-        let capacity = f64::from(size.capacity);
-        let level = self.levels.get(&name(account, action, filtered));
-        Some(level.map_or(capacity, |(tokens, then)| {
-            let refilled = tokens + now.since(*then).as_secs_f64() * size.refill;
-            refilled.clamp(0.0, capacity)
-        }))
+        let level = self.accounts.get(account).and_then(|account| {
+            let levels = if is_small(action, filtered) {
+                &account.unfiltered
+            } else {
+                &account.usual
+            };
+            levels.get(action)
+        });
+        Some(size.left(level, now))
+    }
+
+    /// The names of accounts and actions are copied only the first time: this is done for every request.
+    fn with<R>(&mut self, account: &str, take: impl FnOnce(&mut Account) -> R) -> R {
+        if let Some(account) = self.accounts.get_mut(account) {
+            return take(account);
+        }
+        let mut new = Account::default();
+        let taken = take(&mut new);
+        self.accounts.insert(account.to_owned(), new);
+        taken
     }
 }
 
-fn name(account: &str, action: &str, filtered: bool) -> Name {
-    let small = !filtered && HEAVY_TO_READ.contains(&action);
-    (account.to_owned(), action.to_owned(), small)
+impl Size {
+    /// What is in a bucket by now.
+    fn left(self, level: Option<&Level>, now: SimTime) -> f64 {
+        let capacity = f64::from(self.capacity);
+        level.map_or(capacity, |level| {
+            let refilled = level.tokens + now.since(level.then).as_secs_f64() * self.refill;
+            refilled.clamp(0.0, capacity)
+        })
+    }
+}
+
+fn take(
+    levels: &mut BTreeMap<String, Level>,
+    size: Size,
+    now: SimTime,
+    action: &str,
+    cost: f64,
+) -> Result<()> {
+    let level = levels.get_mut(action);
+    let tokens = size.left(level.as_deref(), now);
+    if tokens < cost {
+        return Err(Ec2Error::request_limit_exceeded());
+    }
+    let left = Level {
+        tokens: tokens - cost,
+        then: now,
+    };
+    match level {
+        Some(level) => *level = left,
+        None => drop(levels.insert(action.to_owned(), left)),
+    }
+    Ok(())
+}
+
+/// Whether a request takes from the bucket that is for those with neither a filter nor pages.
+fn is_small(action: &str, filtered: bool) -> bool {
+    !filtered && HEAVY_TO_READ.contains(&action)
 }

@@ -40,7 +40,10 @@ fn buckets_hold_and_refill_what_ec2_documents() {
         ("CreateTags", false, 100, 10),
         ("DeleteTags", false, 100, 10),
         ("CreateSubnetCidrReservation", false, 5, 1),
+        ("ModifyInstanceMetadataOptions", false, 100, 5),
         ("RunInstances", false, 5, 2),
+        ("StartInstances", false, 5, 2),
+        ("StopInstances", false, 50, 5),
         ("TerminateInstances", false, 100, 5),
     ] {
         let mut buckets = Buckets::default();
@@ -88,6 +91,46 @@ fn accounts_and_actions_have_buckets_of_their_own() {
         false,
     );
     assert_eq!(other, Some(50.0));
+}
+
+#[test]
+fn instances_cost_tokens_of_a_second_bucket() {
+    for (action, refill) in [
+        ("RunInstances", 2),
+        ("StartInstances", 2),
+        ("StopInstances", 20),
+        ("TerminateInstances", 20),
+    ] {
+        let mut buckets = Buckets::default();
+        let mut take = |millis, instances| {
+            let now = SimTime::from_millis(millis);
+            let sizes = Throttling::Ec2;
+            let taken = buckets.take_resources(&sizes, now, ACCOUNT, action, instances);
+            taken.is_ok()
+        };
+        assert!(take(0, 600), "{action}");
+        // What is refused takes nothing.
+        assert!(!take(0, 401), "{action}");
+        assert!(take(0, 400), "{action}");
+        assert!(!take(0, 1), "{action}");
+        assert!(!take(1000, refill + 1), "{action}");
+        assert!(take(1000, refill), "{action}");
+    }
+    let mut buckets = Buckets::default();
+    let mut take = |action, sizes: &Throttling| {
+        buckets.take_resources(sizes, SimTime::ZERO, ACCOUNT, action, 5)
+    };
+    let sizes = BTreeMap::from([("RunInstances:instances".to_owned(), Size::new(5, 1.0))]);
+    let few = Throttling::Custom(sizes);
+    assert!(take("RunInstances", &few).is_ok());
+    let error = take("RunInstances", &few).unwrap_err();
+    assert_eq!(
+        (error.status, error.code.as_str()),
+        (503, "RequestLimitExceeded")
+    );
+    assert!(take("RunInstances", &Throttling::Off).is_ok());
+    assert!(take("StopInstances", &few).is_ok());
+    assert!(take("DescribeInstances", &Throttling::Ec2).is_ok());
 }
 
 #[test]

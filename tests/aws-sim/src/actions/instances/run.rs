@@ -5,6 +5,7 @@ mod interfaces;
 use self::interfaces::{Nic, Source};
 use super::options::{AskedImds, check_user_data, shutdown_behavior};
 use super::render;
+use super::state::pay;
 use crate::actions::{images, tags};
 use crate::error::{Ec2Error, Result};
 use crate::ids::{AttachmentId, InstanceId, SubnetId};
@@ -85,6 +86,7 @@ pub(super) fn run(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<
         .and_then(|nic| subnet_of(world, nic))
         .ok_or_else(|| Ec2Error::missing("SubnetId"))?;
     check_zone(world, &primary, asked.zone)?;
+    pay(world, now, input, "RunInstances", asked.most)?;
 
     let launches = prepare(world, &nics, asked.least, asked.most)?;
     let reservation = world.new_reservation();

@@ -26,6 +26,7 @@ pub(super) fn terminate(world: &mut World, now: SimTime, input: &Input<'_>) -> R
         ));
     }
     let before = states(&instances);
+    pay(world, now, input, "TerminateInstances", before.len())?;
     for (id, _) in &before {
         world.end(now, id)?;
     }
@@ -55,6 +56,7 @@ pub(super) fn stop(world: &mut World, now: SimTime, input: &Input<'_>) -> Result
         ));
     }
     let before = states(&instances);
+    pay(world, now, input, "StopInstances", before.len())?;
     for (id, _) in before
         .iter()
         .filter(|(_, state)| *state == InstanceState::Running)
@@ -81,6 +83,7 @@ pub(super) fn start(world: &mut World, now: SimTime, input: &Input<'_>) -> Resul
         }
     }
     let before = states(&instances);
+    pay(world, now, input, "StartInstances", before.len())?;
     for (id, _) in before
         .iter()
         .filter(|(_, state)| *state == InstanceState::Stopped)
@@ -142,6 +145,21 @@ fn find<'w>(world: &'w World, input: &Input<'_>, asked: &[&str]) -> Result<Vec<&
             format!("The instance IDs '{}' do not exist", several.join(", ")),
         )),
     }
+}
+
+/// Takes the tokens that so many instances cost, besides that of the request.
+pub(super) fn pay(
+    world: &mut World,
+    now: SimTime,
+    input: &Input<'_>,
+    action: &str,
+    instances: usize,
+) -> Result<()> {
+    let sizes = &world.config.throttling;
+    let account = input.account();
+    world
+        .buckets
+        .take_resources(sizes, now, account, action, instances)
 }
 
 fn states(instances: &[&Instance]) -> Vec<(InstanceId, InstanceState)> {

@@ -1,18 +1,21 @@
 //! The interfaces that RunInstances asks for: `NetworkInterface.N`, or the one that the instance's own parameters
 //! describe.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod places;
+mod read;
+
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub(super) use self::read::read;
 use crate::actions::ids;
 use crate::error::{Ec2Error, Result};
 use crate::ids::{EniId, GroupId};
 use crate::instance_types::InstanceType;
 use crate::params::Input;
-use crate::world::{Ask, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec, Tags, World};
+use crate::world::{Ask, ConnectionTracking, EnaSrd, EniKind, EniSpec, Tags, World};
 
 /// An interface as the request has it.
 #[derive(Debug, Default)]
@@ -55,148 +58,6 @@ pub(super) enum Source {
     New(Box<EniSpec>),
 }
 
-/// All that the request says about interfaces.
-///
-/// # Errors
-/// `InvalidParameterValue` for what can't be parsed, `InvalidParameterCombination` for both forms at once.
-pub(super) fn read<'a>(input: &Input<'a>) -> Result<Vec<Asked<'a>>> {
-    let alone = read_instance(input)?;
-    let elements = input.elements("NetworkInterface");
-    if elements.is_empty() {
-        return Ok(vec![alone]);
-    }
-    let clash = [
-        (alone.subnet.is_some(), "subnet ID"),
-        (!alone.groups.is_empty(), "security groups"),
-        (!alone.primaries.is_empty(), "private IP address"),
-        (!alone.ipv6.is_empty(), "IPv6 addresses"),
-    ];
-    if let Some((_, what)) = clash.into_iter().find(|(is_there, _)| *is_there) {
-        return Err(Ec2Error::combination(format!(
-            "Network interfaces and an instance-level {what} may not be specified on the same request"
-        )));
-    }
-    elements.iter().map(|name| read_one(input, name)).collect()
-}
-
-/// The one interface of a request that names none.
-fn read_instance<'a>(input: &Input<'a>) -> Result<Asked<'a>> {
-    let subnet = input.text("SubnetId");
-    let names = input.list("SecurityGroup");
-    if !names.is_empty() {
-        return Err(match subnet {
-            // No VPC here is a default VPC.
-            None => no_default_vpc(),
-            Some(_) => Ec2Error::combination(
-                "The parameter groupName cannot be used with the parameter subnet",
-            ),
-        });
-    }
-    let ipv6 = members(input, "Ipv6Address", "Ipv6Address")?;
-    for element in input.elements("Ipv6Address") {
-        input.flag(&format!("{element}.IsPrimaryIpv6"))?;
-    }
-    Ok(Asked {
-        device_index: Some(0),
-        subnet,
-        groups: input.list("SecurityGroupId"),
-        primaries: input.parsed("PrivateIpAddress")?.into_iter().collect(),
-        ipv6: asks(ipv6, number(input, "Ipv6AddressCount")?, Vec::new(), None),
-        no_ipv6: input.text("Ipv6AddressCount") == Some("0"),
-        primary_ipv6: input.flag("EnablePrimaryIpv6")?.unwrap_or(false),
-        ..Asked::default()
-    })
-}
-
-fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
-    let of = |member: &str| format!("{name}.{member}");
-    let mut primaries: Vec<Ipv4Addr> = input.parsed(&of("PrivateIpAddress"))?.into_iter().collect();
-    let mut secondary = Vec::new();
-    for element in input.elements(&of("PrivateIpAddresses")) {
-        let member = format!("{element}.PrivateIpAddress");
-        let address = input.parsed(&member)?;
-        let address = address.ok_or_else(|| Ec2Error::missing(&member))?;
-        if input.flag(&format!("{element}.Primary"))?.unwrap_or(false) {
-            primaries.push(address);
-        } else {
-            secondary.push(address);
-        }
-    }
-    let ipv4 = asks(
-        secondary,
-        number(input, &of("SecondaryPrivateIpAddressCount"))?,
-        members(input, &of("Ipv4Prefix"), "Ipv4Prefix")?,
-        number(input, &of("Ipv4PrefixCount"))?,
-    );
-    let ipv6 = asks(
-        members(input, &of("Ipv6Addresses"), "Ipv6Address")?,
-        number(input, &of("Ipv6AddressCount"))?,
-        members(input, &of("Ipv6Prefix"), "Ipv6Prefix")?,
-        number(input, &of("Ipv6PrefixCount"))?,
-    );
-    let tracking =
-        |member: &str| input.parsed(&of(&format!("ConnectionTrackingSpecification.{member}")));
-    let srd = input.flag(&of("EnaSrdSpecification.EnaSrdEnabled"))?;
-    let srd_udp = input.flag(&of(
-        "EnaSrdSpecification.EnaSrdUdpSpecification.EnaSrdUdpEnabled",
-    ))?;
-    Ok(Asked {
-        device_index: input.parsed(&of("DeviceIndex"))?,
-        card: input.parsed(&of("NetworkCardIndex"))?,
-        eni: input.text(&of("NetworkInterfaceId")),
-        subnet: input.text(&of("SubnetId")),
-        groups: input.list(&of("SecurityGroupId")),
-        description: input.text(&of("Description")),
-        primaries,
-        ipv4,
-        ipv6,
-        no_ipv6: input.text(&of("Ipv6AddressCount")) == Some("0"),
-        primary_ipv6: input.flag(&of("PrimaryIpv6"))?.unwrap_or(false),
-        kind: input.text(&of("InterfaceType")),
-        connection_tracking: ConnectionTracking {
-            tcp_established: tracking("TcpEstablishedTimeout")?,
-            udp_stream: tracking("UdpStreamTimeout")?,
-            udp: tracking("UdpTimeout")?,
-        },
-        ena_srd: srd.or(srd_udp).map(|enabled| EnaSrd {
-            enabled,
-            udp: srd_udp.unwrap_or(false),
-        }),
-        public_address: input.flag(&of("AssociatePublicIpAddress"))?,
-        delete_on_termination: input.flag(&of("DeleteOnTermination"))?,
-    })
-}
-
-/// Structures that have one member that is parsed.
-fn members<T: FromStr>(input: &Input<'_>, name: &str, member: &str) -> Result<Vec<T>> {
-    let elements = input.elements(name);
-    let names = elements.iter().map(|element| format!("{element}.{member}"));
-    names
-        .map(|name| input.parsed(&name)?.ok_or_else(|| Ec2Error::missing(&name)))
-        .collect()
-}
-
-/// How many; none is as good as not said.
-fn number(input: &Input<'_>, name: &str) -> Result<Option<usize>> {
-    Ok(input.parsed(name)?.filter(|count| *count > 0))
-}
-
-/// What is asked for of one family, each form that is used.
-fn asks<A, P>(
-    addresses: Vec<A>,
-    address_count: Option<usize>,
-    prefixes: Vec<P>,
-    prefix_count: Option<usize>,
-) -> Vec<Ask<A, P>> {
-    let forms = [
-        (!addresses.is_empty()).then_some(Ask::Addresses(addresses)),
-        address_count.map(Ask::AddressCount),
-        (!prefixes.is_empty()).then_some(Ask::Prefixes(prefixes)),
-        prefix_count.map(Ask::PrefixCount),
-    ];
-    forms.into_iter().flatten().collect()
-}
-
 /// Checks what is asked for, each interface and all together, for so many instances of a type.
 pub(super) fn check(
     world: &World,
@@ -212,8 +73,9 @@ pub(super) fn check(
         one.check_combinations(alone, instances)?;
         nics.push(one.resolve(world, input, kind, tags)?);
     }
-    check_places(&nics, kind)?;
-    check_network(world, &nics)?;
+    places::check(&nics, kind)?;
+    places::check_adapters(&nics, kind)?;
+    places::check_network(world, &nics)?;
     Ok(nics)
 }
 
@@ -423,80 +285,6 @@ fn check_slots(kind: &InstanceType, ipv4: usize, ipv6: usize, prefixes: bool) ->
             "Prefixes are not supported on {}: it is not built on the Nitro System.",
             kind.name
         )));
-    }
-    Ok(())
-}
-
-/// Whether the interfaces have room on the cards, each in a place of its own, and one of them in the first.
-fn check_places(nics: &[Nic], kind: &InstanceType) -> Result<()> {
-    let mut places = BTreeSet::new();
-    let mut existing = BTreeSet::new();
-    let mut on_card: BTreeMap<u32, u32> = BTreeMap::new();
-    for nic in nics {
-        if !places.insert((nic.card, nic.device_index)) {
-            let message = "Each network interface requires a unique device index.";
-            return Err(Ec2Error::invalid(message));
-        }
-        if let Source::Existing(id) = &nic.source
-            && !existing.insert(id)
-        {
-            return Err(Ec2Error::invalid(format!(
-                "Network interface ID '{id}' may not be specified on multiple interfaces."
-            )));
-        }
-        *on_card.entry(nic.card).or_default() += 1;
-    }
-    if !places.contains(&(0, 0)) {
-        return Err(Ec2Error::client(
-            "UnsupportedOperation",
-            "When specifying network interfaces, you must include a device at index 0.",
-        ));
-    }
-    for (card, count) in on_card {
-        let index = usize::try_from(card).unwrap_or(usize::MAX);
-        let Some(limit) = kind.enis_per_card.get(index) else {
-            let why = format!(
-                "{} has {} network cards.",
-                kind.name,
-                kind.enis_per_card.len()
-            );
-            return Err(Ec2Error::value(card, "networkCardIndex", &why));
-        };
-        if count > *limit {
-            let count = nics.len();
-            let message = format!(
-                "Interface count {count} exceeds the limit for {}",
-                kind.name
-            );
-            return Err(Ec2Error::client("AttachmentLimitExceeded", message));
-        }
-    }
-    Ok(())
-}
-
-/// Whether all are in one VPC and one zone.
-fn check_network(world: &World, nics: &[Nic]) -> Result<()> {
-    let mut vpcs = BTreeSet::new();
-    let mut zones = BTreeSet::new();
-    for nic in nics {
-        let subnet = match &nic.source {
-            Source::Existing(id) => world.eni(id).map(|eni: &Eni| &eni.subnet),
-            Source::New(spec) => Some(&spec.subnet),
-        };
-        if let Some(subnet) = subnet.and_then(|id| world.subnet(id)) {
-            vpcs.insert(&subnet.vpc);
-            zones.insert(&subnet.az);
-        }
-    }
-    if vpcs.len() > 1 {
-        let message = "Network interface attachments may not cross VPC boundaries.";
-        return Err(Ec2Error::invalid(message));
-    }
-    if zones.len() > 1 {
-        return Err(Ec2Error::combination(
-            "You may not attach a network interface to an instance if they are not in the same \
-             availability zone",
-        ));
     }
     Ok(())
 }
