@@ -225,6 +225,14 @@ impl AddressPool {
         1 << (32 - u32::from(self.cidr.prefix_len()))
     }
 
+    /// Whether the counts are those of the bits.
+    pub(crate) fn counts_right(&self) -> bool {
+        let free = self.taken.iter().map(|taken| ones(!taken)).sum();
+        let words = self.taken.iter().zip(&self.set_aside);
+        let open = words.map(|(taken, aside)| ones(!(taken | aside))).sum();
+        (self.free, self.open) == (free, open)
+    }
+
     fn aside(&mut self, part: Ipv4Net, aside: bool) {
         for offset in self.offsets(part).unwrap_or_default() {
             if !self.is_taken(offset) {

@@ -53,7 +53,7 @@ fn create(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let made = world.vpc(&id).ok_or_else(|| Ec2Error::no_such_vpc(&id))?;
     let mut xml = Xml::new();
     xml.node("vpc", |xml| {
-        show(xml, world, made, "pending", "associating")
+        show(xml, world, made, "pending", "associating");
     });
     Ok(xml)
 }

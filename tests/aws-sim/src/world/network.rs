@@ -1,6 +1,7 @@
 //! VPCs and subnets.
 
 mod groups;
+mod invariants;
 mod ranges;
 mod reservations;
 mod take;

@@ -11,15 +11,15 @@ type Set = fn(&mut SubnetAttributes, bool);
 
 const FLAGS: [(&str, Set); 5] = [
     ("MapPublicIpOnLaunch", |all, on| {
-        all.map_public_ip_on_launch = on
+        all.map_public_ip_on_launch = on;
     }),
     (ASSIGN_IPV6, |all, on| all.assign_ipv6_on_creation = on),
     ("EnableDns64", |all, on| all.dns64 = on),
     ("EnableResourceNameDnsARecordOnLaunch", |all, on| {
-        all.resource_name_a_record = on
+        all.resource_name_a_record = on;
     }),
     ("EnableResourceNameDnsAAAARecordOnLaunch", |all, on| {
-        all.resource_name_aaaa_record = on
+        all.resource_name_aaaa_record = on;
     }),
 ];
 const ASSIGN_IPV6: &str = "AssignIpv6AddressOnCreation";

@@ -16,8 +16,11 @@ pub(super) struct Kind {
     find: for<'w> fn(&'w World, &str) -> Option<Tagged<'w>>,
     /// All as they were at a time, where they have a history.
     all: for<'w> fn(&'w World, SimTime) -> Vec<Tagged<'w>>,
-    change: fn(&mut World, &str, &mut dyn FnMut(&mut Tags)) -> Result<()>,
+    change: fn(&mut World, &str, &mut Edit<'_>) -> Result<()>,
 }
+
+/// What is to be done to the tags of a thing.
+type Edit<'e> = dyn FnMut(&mut Tags) + 'e;
 
 /// A thing that has tags.
 pub(super) struct Tagged<'w> {
