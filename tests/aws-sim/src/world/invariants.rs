@@ -39,6 +39,7 @@ impl World {
     /// What is broken, in words. It is a bug of the simulator.
     pub fn check_invariants(&self) -> Checked {
         self.check_addresses()?;
+        self.check_networks()?;
         self.enis().try_for_each(|eni| self.check_eni(eni))?;
         self.instances()
             .try_for_each(|instance| self.check_instance(instance))?;
