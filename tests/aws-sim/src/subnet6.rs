@@ -340,4 +340,66 @@ mod tests {
             assert!(!seen.iter().any(|prefix| prefix.contains(&address)));
         }
     }
+
+    /// Against a model that knows nothing but sets: a subnet of eight /80s, and addresses of few hosts in them.
+    #[test]
+    fn random_histories_agree_with_a_model_of_sets() {
+        for seed in 0..200 {
+            let mut pool = Ipv6Pool::new("2001:db8:0:1::/77".parse().unwrap());
+            let mut dice = Dice::new(seed);
+            let (mut addresses, mut prefixes) = (BTreeSet::new(), BTreeSet::new());
+            let orders = [Order::Random, Order::Lowest, Order::Fragmenting];
+            for _ in 0..60 {
+                let order = orders[dice.below(3)];
+                let host = [0, 3, 4, 5, 0xffff_ffff_ffff][dice.below(5)];
+                let address = Ipv6Addr::from(
+                    u128::from(pool.cidr().network()) + ((dice.below(8) as u128) << 48) + host,
+                );
+                let prefix = Ipv6Net::new(address, 80).unwrap().trunc();
+                let last = Ipv6Addr::from(u128::from(pool.cidr().broadcast()));
+                let first = u128::from(address) - u128::from(pool.cidr().network());
+                let whole = |prefixes: &BTreeSet<Ipv6Net>| prefixes.contains(&prefix);
+                let spoilt =
+                    |addresses: &BTreeSet<Ipv6Addr>| addresses.iter().any(|a| prefix.contains(a));
+                match dice.below(6) {
+                    0 => {
+                        let free = first > 3
+                            && address != last
+                            && !addresses.contains(&address)
+                            && !whole(&prefixes);
+                        assert_eq!(pool.take(address).is_ok(), free, "{address}");
+                        addresses.extend(free.then_some(address));
+                    }
+                    1 => {
+                        let free = first >> 48 != 0
+                            && !prefix.contains(&last)
+                            && !whole(&prefixes)
+                            && !spoilt(&addresses);
+                        assert_eq!(pool.take_block(prefix).is_ok(), free, "{prefix}");
+                        prefixes.extend(free.then_some(prefix));
+                    }
+                    2 => {
+                        let any = pool.take_any(order, &mut dice).unwrap();
+                        assert!(!prefixes.iter().any(|prefix| prefix.contains(&any)));
+                        assert!(addresses.insert(any), "{any} was given out twice");
+                    }
+                    3 => {
+                        if let Some(any) = pool.take_any_block(order, &mut dice) {
+                            assert!(!addresses.iter().any(|address| any.contains(address)));
+                            assert!(prefixes.insert(any), "{any} was given out twice");
+                        }
+                    }
+                    4 => {
+                        pool.give_back(address);
+                        addresses.remove(&address);
+                    }
+                    _ => {
+                        pool.give_back_block(prefix);
+                        prefixes.remove(&prefix);
+                    }
+                }
+                assert_eq!(pool.taken(), (addresses.len(), prefixes.len()));
+            }
+        }
+    }
 }

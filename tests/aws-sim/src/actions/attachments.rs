@@ -6,7 +6,7 @@ use crate::actions::Action;
 use crate::actions::addresses::takes_prefixes;
 use crate::error::{Ec2Error, Result};
 use crate::ids::AttachmentId;
-use crate::instance_types::InstanceType;
+use crate::instance_types::{Card, InstanceType};
 use crate::params::Input;
 use crate::time::SimTime;
 use crate::world::{Attachment, AttachmentStatus, Eni, EniKind, Instance, Transition, World};
@@ -32,6 +32,9 @@ pub(super) fn attach(world: &mut World, now: SimTime, input: &Input<'_>) -> Resu
     check_eni(eni, instance)?;
     check_place(world, instance, device_index, card)?;
     check_kind(world, eni, instance, card)?;
+    if ena_srd.is_some_and(|ena_srd| ena_srd.enabled) && !instance.kind.ena_srd {
+        return Err(unsupported(instance.kind, "ENA Express"));
+    }
     check_slots(eni, instance.kind)?;
     let (eni, instance) = (eni.id.clone(), instance.id.clone());
     let id = AttachmentId::new(&mut world.dice);
@@ -114,36 +117,54 @@ fn check_place(world: &World, instance: &Instance, device_index: u32, card: u32)
     Ok(())
 }
 
-/// What EFA and trunks need of the instance. An EFA can't come to one that runs.
+/// What a kind of ENI needs of the instance and of the card. An EFA can't come to an instance that runs.
 fn check_kind(world: &World, eni: &Eni, instance: &Instance, card: u32) -> Result<()> {
     let kind = instance.kind;
-    match eni.kind {
-        EniKind::Interface | EniKind::Branch => Ok(()),
-        EniKind::Trunk if kind.takes_prefixes() => Ok(()),
-        EniKind::Trunk => Err(Ec2Error::invalid(format!(
-            "{} instances do not support trunk interfaces.",
-            kind.name
-        ))),
-        EniKind::Efa | EniKind::EfaOnly => {
-            if instance.state.code_and_name().1 != "stopped" {
-                let message = format!("Instance '{}' is not 'stopped'.", instance.id);
-                return Err(Ec2Error::client("IncorrectState", message));
-            }
-            let is_efa = |eni: &Eni| matches!(eni.kind, EniKind::Efa | EniKind::EfaOnly);
-            let has_efa = world
-                .enis_of(&instance.id)
-                .filter(|other| is_efa(other))
-                .filter_map(|other| other.attachment.as_ref())
-                .any(|other| other.card == card);
-            if has_efa {
-                return Err(Ec2Error::invalid(format!(
-                    "Network card {card} of instance '{}' has an Elastic Fabric Adapter already.",
-                    instance.id
-                )));
-            }
-            Ok(())
+    if !matches!(eni.kind, EniKind::Efa | EniKind::EfaOnly) {
+        if eni.kind == EniKind::Trunk && !kind.takes_prefixes() {
+            return Err(unsupported(kind, "trunk interfaces"));
         }
+        return Ok(());
     }
+    if kind.efa_interfaces == 0 {
+        return Err(unsupported(kind, "Elastic Fabric Adapters"));
+    }
+    if instance.state.code_and_name().1 != "stopped" {
+        let message = format!("Instance '{}' is not 'stopped'.", instance.id);
+        return Err(Ec2Error::client("IncorrectState", message));
+    }
+    let place = usize::try_from(card).ok().and_then(|c| kind.cards.get(c));
+    let takes = |card: &Card| card.interface_types.iter().any(|t| t == eni.kind.as_str());
+    if !place.is_some_and(takes) {
+        let (kind, name) = (eni.kind.as_str(), &kind.name);
+        return Err(Ec2Error::invalid(format!(
+            "Network card {card} of {name} does not support network interfaces of type {kind}."
+        )));
+    }
+    let efas = || {
+        let enis = world.enis_of(&instance.id);
+        enis.filter(|other| matches!(other.kind, EniKind::Efa | EniKind::EfaOnly))
+    };
+    let mut cards = efas().filter_map(|efa| efa.attachment.as_ref());
+    if cards.any(|other| other.card == card) {
+        return Err(Ec2Error::invalid(format!(
+            "Network card {card} of instance '{}' has an Elastic Fabric Adapter already.",
+            instance.id
+        )));
+    }
+    let count = efas().count() + 1;
+    if exceeds(count, kind.efa_interfaces) {
+        let message = format!(
+            "Elastic Fabric Adapter count {count} exceeds the limit for {}",
+            kind.name
+        );
+        return Err(Ec2Error::client("AttachmentLimitExceeded", message));
+    }
+    Ok(())
+}
+
+fn unsupported(kind: &InstanceType, what: &str) -> Ec2Error {
+    Ec2Error::invalid(format!("{} instances do not support {what}.", kind.name))
 }
 
 fn check_slots(eni: &Eni, kind: &InstanceType) -> Result<()> {

@@ -144,6 +144,13 @@ pub(super) fn tags(xml: &mut Xml, tags: &Tags) {
     });
 }
 
+/// Nobody blocks public access to a VPC here.
+pub(super) fn public_access(xml: &mut Xml) {
+    xml.node("blockPublicAccessStates", |xml| {
+        xml.text("internetGatewayBlockMode", "off");
+    });
+}
+
 /// What actions without a result answer.
 pub(super) fn done() -> Xml {
     let mut xml = Xml::new();

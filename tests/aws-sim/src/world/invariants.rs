@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Eni, Instance, Subnet, World};
+use super::{Eni, EniKind, Instance, Subnet, World};
 use crate::ids::{SubnetId, VpcId};
 use crate::subnet::PREFIX_ADDRESSES;
 use crate::subnet6::{Ipv6Pool, PREFIX_LENGTH};
@@ -43,7 +43,18 @@ impl World {
         self.enis().try_for_each(|eni| self.check_eni(eni))?;
         self.instances()
             .try_for_each(|instance| self.check_instance(instance))?;
-        self.check_indexes()
+        self.check_indexes()?;
+        self.check_trunks()
+    }
+
+    /// In debug builds, panics when an invariant is broken.
+    pub(crate) fn assert_invariants(&self, after: &str) {
+        if cfg!(debug_assertions)
+            && let Err(broken) = self.check_invariants()
+        {
+            tracing::error!(%after, %broken, "the simulator is wrong");
+            debug_assert!(false, "after {after}: {broken}");
+        }
     }
 
     fn check_addresses(&self) -> Checked {
@@ -224,6 +235,42 @@ impl World {
                 *count == expected,
                 account,
                 format!("{count} ENIs counted, but {expected} are there"),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn check_trunks(&self) -> Checked {
+        let mut keys = HashSet::new();
+        for association in self.trunk_associations.values() {
+            let id = &association.id;
+            let branch = self.eni(&association.branch);
+            let hangs =
+                branch.is_some_and(|branch| branch.trunk.as_ref() == Some(&association.trunk));
+            check(hangs, id, "its branch does not know it")?;
+            let trunk = self.eni(&association.trunk);
+            let carries = trunk.is_some_and(|trunk| trunk.kind == EniKind::Trunk);
+            check(carries, id, "its trunk is none")?;
+            let alone = keys.insert((&association.trunk, association.key));
+            check(alone, id, "another branch has its key")?;
+        }
+        let branches = self.enis().filter(|eni| eni.trunk.is_some()).count();
+        check(
+            branches == self.trunk_associations.len(),
+            "branches",
+            "there are more than associations",
+        )?;
+        for eni in self.enis() {
+            let primary = eni.primary_ipv6.as_ref();
+            let held = primary.is_none_or(|primary| eni.ipv6.contains(primary));
+            check(held, &eni.id, "its primary IPv6 address is not its own")?;
+            let ipv4 = eni.primary.is_some() != (eni.kind == EniKind::EfaOnly);
+            check(
+                ipv4,
+                &eni.id,
+                "all but an EFA without a network device have an address",
             )?;
         }
         Ok(())

@@ -18,7 +18,7 @@ pub struct TrunkAssociation {
 }
 
 /// What is on the packets of a branch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TrunkKey {
     /// A VLAN id: 1 to 4094.
     Vlan(u16),

@@ -263,7 +263,7 @@ fn the_enis_of_an_instance_are_found_by_its_id_or_by_a_part_of_it() {
     let spec = aws_sim::LaunchSpec::new("m5.large", &setup.subnet);
     setup.world.launch_instance(setup.now, spec).unwrap();
     let instance = setup.instance.to_string();
-    let part = format!("{}*", &instance[..12]);
+    let part = format!("{}*", instance.get(..12).unwrap());
     for (value, more, count) in [
         (instance.as_str(), None, 2),
         (part.as_str(), None, 2),

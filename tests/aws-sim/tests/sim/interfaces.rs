@@ -545,8 +545,19 @@ fn two_attributes_at_once_are_named_in_the_refusal() {
 fn ena_express_comes_and_goes_with_the_attachment() {
     let mut setup = Setup::new();
     let eni = setup.create(&[]);
+    let old = setup.instance.to_string();
+    let spec = LaunchSpec::new("m6i.32xlarge", &setup.subnet);
+    setup.instance = setup.world.launch_instance(setup.now, spec).unwrap();
     let instance = setup.instance.to_string();
     let id = ("NetworkInterfaceId", eni.as_str());
+    let elsewhere = [
+        id,
+        ("EnaSrdSpecification.EnaSrdEnabled", "true"),
+        ("InstanceId", &old),
+        ("DeviceIndex", "1"),
+    ];
+    let (_, text) = setup.refused("AttachNetworkInterface", &elsewhere);
+    assert_eq!(text, "m5.large instances do not support ENA Express.");
     let on = [id, ("EnaSrdSpecification.EnaSrdEnabled", "true")];
     let (code, _) = setup.refused("ModifyNetworkInterfaceAttribute", &on);
     assert_eq!(code, "IncorrectState");
@@ -622,6 +633,16 @@ fn an_efa_is_attached_only_while_the_instance_is_stopped() {
     setup.ok("StopInstances", &[("InstanceId.1", &instance)]);
     setup.pass(Duration::from_secs(60));
     setup.ok("AttachNetworkInterface", &place(&eni));
+    let small = LaunchSpec::new("m5.large", &setup.subnet);
+    let small = setup.world.launch_instance(setup.now, small).unwrap();
+    let mut elsewhere = place(&other);
+    let small = small.to_string();
+    elsewhere[1].1 = &small;
+    let (_, text) = setup.refused("AttachNetworkInterface", &elsewhere);
+    assert_eq!(
+        text,
+        "m5.large instances do not support Elastic Fabric Adapters."
+    );
     // One for each network card.
     let mut second = place(&other);
     second[2].1 = "2";

@@ -125,9 +125,13 @@ fn apply(world: &mut World, input: &Input<'_>, change: Change<'_>) -> Result<()>
             })
         }
         Change::EnaSrd(ena_srd) => {
-            if eni.attachment.is_none() {
+            let Some(kind) = addresses::kind_of(world, eni) else {
                 let message = format!("Network interface '{id}' is not attached to an instance.");
                 return Err(Ec2Error::client("IncorrectState", message));
+            };
+            if ena_srd.enabled && !kind.ena_srd {
+                let message = format!("{} instances do not support ENA Express.", kind.name);
+                return Err(Ec2Error::invalid(message));
             }
             world.change_eni(&id, |eni| eni.ena_srd = Some(ena_srd))
         }
