@@ -173,7 +173,7 @@ impl Player {
     fn step(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let entry = entry.replaced(&mut |text| self.names.replace(&self.world, text))?;
         let step: Step = entry.read()?;
-        let doing = step.doing().map_err(|what| entry.error("", what))?;
+        let doing = step.doing().map_err(|(field, what)| entry.error(field, what))?;
         match doing {
             Doing::Say(say) => self.lines.push(Line::Say {
                 say: say.to_owned(),

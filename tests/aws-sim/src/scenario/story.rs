@@ -83,8 +83,8 @@ pub(super) enum Doing<'a> {
 
 impl Step {
     /// # Errors
-    /// When it does nothing, or several things.
-    pub(super) fn doing(&self) -> Result<Doing<'_>, String> {
+    /// The field that is wrong, and why: when it does nothing, or several things.
+    pub(super) fn doing(&self) -> Result<Doing<'_>, (&'static str, String)> {
         let all = [
             self.call.as_deref().map(Doing::Call),
             self.imds.as_deref().map(Doing::Imds),
@@ -95,18 +95,20 @@ impl Step {
         let mut done = all.into_iter().flatten();
         match (done.next(), done.next()) {
             (Some(one), None) => self.fits(&one).map(|()| one),
-            (None, _) => Err(
-                "it does nothing: give it one of `call`, `imds`, `event`, `wait` and `say`"
-                    .to_owned(),
-            ),
-            (Some(_), Some(_)) => {
-                Err("it does several things: make each of them a [[step]]".to_owned())
+            (None, _) => {
+                let what =
+                    "it does nothing: give it one of `call`, `imds`, `event`, `wait` and `say`";
+                Err(("", what.to_owned()))
             }
+            (Some(_), Some(_)) => Err((
+                "",
+                "it does several things: make each of them a [[step]]".to_owned(),
+            )),
         }
     }
 
     /// Whether it has only fields that mean something for what it does.
-    fn fits(&self, doing: &Doing<'_>) -> Result<(), String> {
+    fn fits(&self, doing: &Doing<'_>) -> Result<(), (&'static str, String)> {
         let (call, imds) = (
             matches!(doing, Doing::Call(_)),
             matches!(doing, Doing::Imds(_)),
@@ -124,8 +126,9 @@ impl Step {
             ("until", self.until.is_some(), call || imds),
         ];
         match only.iter().find(|(_, is_there, fits)| *is_there && !fits) {
-            Some((field, _, _)) => Err(format!(
-                "`{field}` means nothing for what it does: leave it out"
+            Some((field, _, _)) => Err((
+                *field,
+                format!("`{field}` means nothing for what it does: leave it out"),
             )),
             None => Ok(()),
         }

@@ -162,6 +162,9 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     if scenario.steps() > 0 {
         complain("aws-sim: the steps of the story are not played; `aws-sim replay` does that");
     }
+    // From the moment that anything is printed, a signal ends it in good order.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     // Taken before anything is printed, so that a client that reads the page at once is served.
     let ec2 = bind(options.listen)?;
     let control = bind(options.control)?;
@@ -193,8 +196,6 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
         Output::Json => serde_json::to_string(&served)? + "\n",
     })?;
 
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
