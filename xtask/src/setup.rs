@@ -67,7 +67,7 @@ const NEEDS: &[Need] = &[
         optional: false,
     },
     Need {
-        what: "Python's venv, for the suites localstack and botocore",
+        what: "Python's venv, for the suites localstack, botocore and conformance",
         present: || {
             let python = Path::new("/usr/bin/python3");
             python.exists() && succeeds(Command::new(python).args(["-c", "import ensurepip, venv"]))

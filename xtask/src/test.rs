@@ -52,6 +52,9 @@ enum Suite {
     Localstack,
     /// boto3, botocore and the AWS CLI against the simulated EC2 (needs Python and its package index)
     Botocore,
+    /// The simulated EC2 and IMDS against what EC2 does; where LocalStack and moto differ (needs Python and its
+    /// package index)
+    Conformance,
     /// The demo: all of its checks
     Demo,
 }
@@ -73,6 +76,7 @@ impl Suite {
             Self::Ipamd => &["--test", "ipamd", "--bin", "ipamd"],
             Self::Localstack => &["--test", "localstack", "--bin", "ipamd"],
             Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
+            Self::Conformance => &["--test", "conformance"],
             Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",
@@ -85,7 +89,7 @@ impl Suite {
     fn patience(self) -> Duration {
         match self {
             // Their first starts install Python packages.
-            Self::Localstack | Self::Botocore => Duration::from_secs(600),
+            Self::Localstack | Self::Botocore | Self::Conformance => Duration::from_secs(600),
             _ => Duration::from_secs(480),
         }
     }

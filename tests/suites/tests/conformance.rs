@@ -13,14 +13,21 @@
     reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
 )]
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
-use check::Check;
+use vpc_lab::sandbox;
 
+use check::Check;
+use peers::Peer;
+use world::Inside;
+
+#[path = "conformance/accounts.rs"]
+mod accounts;
 #[path = "conformance/assign.rs"]
 mod assign;
 #[path = "conformance/attach.rs"]
@@ -31,12 +38,18 @@ mod check;
 mod create;
 #[path = "conformance/describe.rs"]
 mod describe;
+#[path = "conformance/differences.rs"]
+mod differences;
 #[path = "conformance/ec2.rs"]
 mod ec2;
 #[path = "conformance/end.rs"]
 mod end;
+#[path = "conformance/faults.rs"]
+mod faults;
 #[path = "conformance/http.rs"]
 mod http;
+#[path = "conformance/imds.rs"]
+mod imds;
 #[path = "conformance/instances.rs"]
 mod instances;
 #[path = "conformance/ipv6.rs"]
@@ -47,12 +60,26 @@ mod metadata;
 mod modify;
 #[path = "conformance/networks.rs"]
 mod networks;
+#[path = "conformance/peers.rs"]
+mod peers;
+#[path = "conformance/prefixes.rs"]
+mod prefixes;
+#[path = "conformance/refusals.rs"]
+mod refusals;
 #[path = "conformance/reservations.rs"]
 mod reservations;
+#[path = "localstack/server.rs"]
+mod server;
 #[path = "conformance/tags.rs"]
 mod tags;
+#[path = "conformance/throttling.rs"]
+mod throttling;
 #[path = "conformance/types.rs"]
 mod types;
+#[path = "localstack/venv.rs"]
+mod venv;
+#[path = "conformance/views.rs"]
+mod views;
 #[path = "conformance/wire.rs"]
 mod wire;
 #[path = "conformance/world.rs"]
@@ -65,6 +92,7 @@ fn checks() -> Vec<Check> {
         types::table(),
         instances::table(),
         create::table(),
+        refusals::table(),
         attach::table(),
         modify::table(),
         describe::table(),
@@ -76,11 +104,12 @@ fn checks() -> Vec<Check> {
         wire::table(),
         metadata::table(),
         instances::statements(),
-        create::statements(),
+        refusals::statements(),
         attach::statements(),
         modify::statements(),
         describe::statements(),
         assign::statements(),
+        prefixes::statements(),
         ipv6::statements(),
         reservations::statements(),
         tags::statements(),
@@ -92,61 +121,109 @@ fn checks() -> Vec<Check> {
     .collect()
 }
 
+/// Those that look inside, for `aws-sim` alone.
+fn insides() -> Vec<Inside> {
+    [
+        views::checks(),
+        throttling::checks(),
+        imds::checks(),
+        faults::checks(),
+        accounts::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They wait for states more than they work.
     arguments.test_threads.get_or_insert(8);
+    let peers = if arguments.list { Ok(()) } else { prepare() };
+    // After the sandbox: it must be entered before there is any thread.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
-        .build();
-    let runtime = Arc::new(runtime.expect("a runtime"));
-    if let Ok(address) = std::env::var("CONFORMANCE_AT") {
-        probe(&runtime, &address);
-        return ExitCode::SUCCESS;
+        .build()
+        .map(Arc::new)
+        .expect("a runtime");
+    if std::env::var_os("CONFORMANCE_WRITE").is_some() {
+        return write(peers);
     }
-    let trials = checks()
-        .into_iter()
-        .map(|check| on_aws_sim(&runtime, check));
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let any = checks().into_iter().map(world::as_is);
+    let mut trials: Vec<_> = any
+        .chain(insides())
+        .map(|inside| on_aws_sim(&runtime, inside))
+        .collect();
+    trials.push(Trial::test(
+        "each_row_has_a_name_of_its_own",
+        names_are_unique,
+    ));
+    trials.push(Trial::test(
+        "the_readme_has_the_table_of_differences",
+        || differences::compare_readme(&checks()).map_err(|error| format!("{error:#}").into()),
+    ));
+    for peer in Peer::ALL {
+        let trial = Trial::test(format!("{peer:?}_differs_where_it_is_listed"), move || {
+            let found = peer.differences(&checks());
+            let compared = found.and_then(|found| differences::compare(peer, &found));
+            compared.map_err(|error| format!("{error:#}").into())
+        });
+        if let Err(error) = &peers {
+            println!("SKIPPED conformance::{}: {error:#}", trial.name());
+        }
+        trials.push(trial.with_ignored_flag(peers.is_err()));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// TEMPORARY: all checks on a target that runs.
-fn probe(runtime: &Runtime, address: &str) {
-    let only = std::env::args().nth(1).unwrap_or_default();
-    runtime.block_on(async {
-        for check in checks()
-            .into_iter()
-            .filter(|check| check.row.contains(&only))
-        {
-            let ec2 = ec2::Ec2 {
-                sdk: ec2::client(address.parse().expect("address"), "AKIAIOSFODNN7EXAMPLE"),
-                address: address.parse().expect("address"),
-                image: "ami-12c6146b",
-                patience: std::time::Duration::from_secs(2),
-                insides: None,
-            };
-            let started = std::time::Instant::now();
-            match (check.run)(&ec2).await {
-                Ok(()) => println!("ok\t{}\t{:?}", check.row, started.elapsed()),
-                Err(difference) => {
-                    println!("DIFF\t{}\t{difference}\t{:?}", check.row, started.elapsed())
-                }
-            }
-        }
+/// Installs the other simulators, and then enters the sandbox, from within which their packages are out of reach.
+fn prepare() -> anyhow::Result<()> {
+    let installed = Peer::ALL.into_iter().try_for_each(Peer::install);
+    sandbox::enter()?;
+    installed
+}
+
+/// Writes the list of differences and the README's table anew.
+fn write(peers: anyhow::Result<()>) -> ExitCode {
+    let written = peers.and_then(|()| {
+        let all = checks();
+        let [moto, localstack] = Peer::ALL.map(|peer| peer.differences(&all));
+        differences::write(&all, &moto?, &localstack?)
     });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn names_are_unique() -> Result<(), libtest_mimic::Failed> {
+    let mut seen = BTreeSet::new();
+    let inside = insides().into_iter().map(|inside| inside.check);
+    for check in checks().into_iter().chain(inside) {
+        if !seen.insert(check.row) {
+            return Err(format!("{} is there twice", check.row).into());
+        }
+    }
+    Ok(())
 }
 
 /// A trial of a check, in a world of its own.
-fn on_aws_sim(runtime: &Arc<Runtime>, check: Check) -> Trial {
+fn on_aws_sim(runtime: &Arc<Runtime>, inside: Inside) -> Trial {
     let runtime = Arc::clone(runtime);
+    let Inside { check, config } = inside;
     Trial::test(check.row.replace(' ', "_"), move || {
         let outcome = runtime.block_on(async {
-            let ec2 = world::serve(world::config())?;
+            let mut world = world::config();
+            config(&mut world);
+            let ec2 = world::serve(world)?;
             (check.run)(&ec2).await
         });
         outcome.map_err(|difference| {
-            format!("{}\nEC2: {} ({})", difference, check.says, check.source).into()
+            format!("{difference}\nEC2: {} ({})", check.says, check.source).into()
         })
     })
 }

@@ -43,7 +43,11 @@ pub(crate) fn listed(peer: Peer) -> anyhow::Result<Differences> {
             Peer::Moto => moto,
             Peer::LocalStack => localstack,
         };
-        if !what.is_empty() && found.insert((*row).to_owned(), (*what).to_owned()).is_some() {
+        if !what.is_empty()
+            && found
+                .insert((*row).to_owned(), (*what).to_owned())
+                .is_some()
+        {
             bail!("differences.tsv: {row} is there twice");
         }
     }
@@ -59,7 +63,10 @@ pub(crate) fn compare(peer: Peer, found: &Differences) -> anyhow::Result<()> {
         wrong.push(format!("{row}: differs, and is not listed: {}", found[row]));
     }
     for row in rows(&listed).difference(&rows(found)) {
-        wrong.push(format!("{row}: is listed ({}), and does not differ", listed[row]));
+        wrong.push(format!(
+            "{row}: is listed ({}), and does not differ",
+            listed[row]
+        ));
     }
     if wrong.is_empty() {
         return Ok(());
@@ -72,10 +79,18 @@ pub(crate) fn compare(peer: Peer, found: &Differences) -> anyhow::Result<()> {
 }
 
 /// Writes list and README from what was found.
-pub(crate) fn write(checks: &[Check], moto: &Differences, localstack: &Differences) -> anyhow::Result<()> {
+pub(crate) fn write(
+    checks: &[Check],
+    moto: &Differences,
+    localstack: &Differences,
+) -> anyhow::Result<()> {
     let mut list = format!("{HEAD}\n");
     for check in checks {
-        let cell = |of: &Differences| of.get(check.row).map(|what| short(what)).unwrap_or_default();
+        let cell = |of: &Differences| {
+            of.get(check.row)
+                .map(|what| short(what))
+                .unwrap_or_default()
+        };
         let (moto, localstack) = (cell(moto), cell(localstack));
         if !moto.is_empty() || !localstack.is_empty() {
             list.push_str(&format!("{}\t{moto}\t{localstack}\n", check.row));
@@ -84,7 +99,10 @@ pub(crate) fn write(checks: &[Check], moto: &Differences, localstack: &Differenc
     fs::write(list_path(), list)?;
     let readme = fs::read_to_string(readme_path())?;
     let (before, _, after) = parts(&readme)?;
-    fs::write(readme_path(), format!("{before}{BEGIN}\n{}{END}{after}", table(checks)?))?;
+    fs::write(
+        readme_path(),
+        format!("{before}{BEGIN}\n{}{END}{after}", table(checks)?),
+    )?;
     Ok(())
 }
 
@@ -96,7 +114,10 @@ pub(crate) fn compare_readme(checks: &[Check]) -> anyhow::Result<()> {
     if found == wanted {
         return Ok(());
     }
-    let line = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    let line = found
+        .lines()
+        .zip(wanted.lines())
+        .find(|(found, wanted)| found != wanted);
     bail!(
         "the table in aws-sim's README is not that of differences.tsv (CONFORMANCE_WRITE=1 writes both anew); \
          first: {line:#?}"
@@ -104,8 +125,12 @@ pub(crate) fn compare_readme(checks: &[Check]) -> anyhow::Result<()> {
 }
 
 fn parts(readme: &str) -> anyhow::Result<(&str, &str, &str)> {
-    let (before, rest) = readme.split_once(&format!("{BEGIN}\n")).context("aws-sim's README has no table")?;
-    let (table, after) = rest.split_once(END).context("the table in aws-sim's README does not end")?;
+    let (before, rest) = readme
+        .split_once(&format!("{BEGIN}\n"))
+        .context("aws-sim's README has no table")?;
+    let (table, after) = rest
+        .split_once(END)
+        .context("the table in aws-sim's README does not end")?;
     Ok((before, table, after))
 }
 
@@ -117,10 +142,12 @@ fn table(checks: &[Check]) -> anyhow::Result<String> {
         localstack.name()
     );
     let (moto, localstack) = (listed(moto)?, listed(localstack)?);
-    let cell = |of: &Differences, row: &str| of.get(row).map_or("as EC2".to_owned(), |what| escape(what));
-    for check in checks.iter().filter(|check| {
-        moto.contains_key(check.row) || localstack.contains_key(check.row)
-    }) {
+    let cell =
+        |of: &Differences, row: &str| of.get(row).map_or("as EC2".to_owned(), |what| escape(what));
+    for check in checks
+        .iter()
+        .filter(|check| moto.contains_key(check.row) || localstack.contains_key(check.row))
+    {
         text.push_str(&format!(
             "| {} | {} | {} | {} | {} |\n",
             escape(check.row),
@@ -134,7 +161,9 @@ fn table(checks: &[Check]) -> anyhow::Result<String> {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// What a target does, without what EC2 does, and without ids.
@@ -142,7 +171,12 @@ fn short(what: &str) -> String {
     let what = what.split(", on EC2 ").next().unwrap_or_default();
     let what = what.split(", where EC2 says ").next().unwrap_or_default();
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut text: String = what.replace("Some(", "").replace(')', "").chars().take(110).collect();
+    let mut text: String = what
+        .replace("Some(", "")
+        .replace(')', "")
+        .chars()
+        .take(110)
+        .collect();
     if what.chars().count() > 110 {
         text.push_str("...");
     }

@@ -71,10 +71,16 @@ impl Peer {
             }
         };
         let elsewhere = server::listeners_off_loopback(&netns)?;
-        ensure!(elsewhere.is_empty(), "{} listens on {elsewhere:?}", self.name());
+        ensure!(
+            elsewhere.is_empty(),
+            "{} listens on {elsewhere:?}",
+            self.name()
+        );
         // Sockets belong to the namespace of the thread that opens them.
         netns.run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(ask_all(address, checks))
         })
     }
@@ -91,7 +97,9 @@ async fn ask_all(address: SocketAddr, checks: &[Check]) -> anyhow::Result<Differ
             insides: None,
         };
         // Addresses are random: with a seed of its own, and nothing left of others, a check always sees the same.
-        begin(&ec2, number).await.map_err(|difference| anyhow::anyhow!("{difference}"))?;
+        begin(&ec2, number)
+            .await
+            .map_err(|difference| anyhow::anyhow!("{difference}"))?;
         match tokio::time::timeout(ONE_CHECK, (check.run)(&ec2)).await {
             Ok(Ok(())) => {}
             Ok(Err(difference)) => drop(found.insert(check.row.to_owned(), difference.0)),
@@ -104,7 +112,14 @@ async fn ask_all(address: SocketAddr, checks: &[Check]) -> anyhow::Result<Differ
 async fn begin(ec2: &Ec2, seed: usize) -> Outcome {
     let reset = http::send(ec2.address, "POST", "/moto-api/reset", &[], "").await?;
     same("status of the reset", reset.status, 200)?;
-    let seed = http::send(ec2.address, "POST", &format!("/moto-api/seed?a={seed}"), &[], "").await?;
+    let seed = http::send(
+        ec2.address,
+        "POST",
+        &format!("/moto-api/seed?a={seed}"),
+        &[],
+        "",
+    )
+    .await?;
     same("status of the seed", seed.status, 200)
 }
 

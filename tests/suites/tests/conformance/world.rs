@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sim::{ImdsFor, InstanceId, Latencies, Sim, World, WorldConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::check::Outcome;
+use crate::check::{Check, Outcome};
 use crate::ec2::{self, Ec2};
 
 /// Short, so that checks are quick; not zero, so that states between are there.
@@ -67,4 +67,20 @@ pub(crate) fn serve(config: WorldConfig) -> Outcome<Ec2> {
         patience: Duration::from_secs(20),
         insides: Some(Insides { sim, shutdown }),
     })
+}
+
+/// A check that looks inside, and how its world differs from [`config`].
+pub(crate) struct Inside {
+    pub(crate) check: Check,
+    pub(crate) config: fn(&mut WorldConfig),
+}
+
+/// A check in a world of its own kind.
+pub(crate) fn with(check: Check, config: fn(&mut WorldConfig)) -> Inside {
+    Inside { check, config }
+}
+
+/// A check in a world as the others have it.
+pub(crate) fn as_is(check: Check) -> Inside {
+    with(check, |_| {})
 }
