@@ -118,11 +118,7 @@ pub fn call(world: &mut World, now: SimTime, request: &Request) -> Response {
         }
     };
     world.events_after_call(now, action);
-    #[cfg(debug_assertions)]
-    if let Err(broken) = world.check_invariants() {
-        tracing::error!(%action, %broken, "the simulator is wrong");
-        debug_assert!(false, "after {action}: {broken}");
-    }
+    world.assert_invariants(action);
     response
 }
 

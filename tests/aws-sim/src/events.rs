@@ -233,6 +233,10 @@ pub struct Knobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vague_subnet_errors: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub eni_quota: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_pages: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub throttling: Option<Throttling>,
 }
 

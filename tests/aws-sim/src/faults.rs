@@ -390,8 +390,12 @@ impl Faults {
     ) -> ImdsStruck {
         let mut struck = ImdsStruck::default();
         for (fault, counter, added) in &mut self.imds {
+            // A slash at the end of a path means nothing.
+            let is_here = |pattern: &str| {
+                wildcard(pattern, path) || wildcard(pattern, path.trim_end_matches('/'))
+            };
             let pattern = fault.path.as_deref();
-            if pattern.is_some_and(|pattern| !wildcard(pattern, path))
+            if pattern.is_some_and(|pattern| !is_here(pattern))
                 || !asker.is_instance(fault.instance.as_deref())
                 || !counter.acts(now, fault.during, fault.when)
             {

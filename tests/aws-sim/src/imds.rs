@@ -176,7 +176,9 @@ fn strike(world: &mut World, now: SimTime, id: &InstanceId, path: &str) -> ImdsS
         account: "",
         instance: Some((id.as_str(), name.as_deref())),
     };
-    let (_, below) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+    let path = path.split('?').next().unwrap_or_default();
+    let below = path.trim_start_matches('/').split_once('/');
+    let (_, below) = below.unwrap_or_default();
     let lag = world.config.imds_lag;
     world.faults.strike_imds(now, below, asker, lag)
 }

@@ -231,7 +231,7 @@ impl World {
             return impossible(format!("{id} is not running"));
         }
         self.change_state(id, InstanceState::Stopping)?;
-        let at = now.plus(self.config.latencies.terminate);
+        let at = now.plus(self.config.latencies.stop);
         self.schedule(at, Transition::Stopped(id.clone()));
         Ok(done(format!("{id} stopped")))
     }
@@ -243,6 +243,7 @@ impl World {
         }
         self.change_state(id, InstanceState::Pending)?;
         self.change_instance(id, |instance| instance.launched_at = now)?;
+        self.give_public_addresses(id)?;
         let at = now.plus(self.config.latencies.launch);
         self.schedule(at, Transition::Running(id.clone()));
         Ok(done(format!("{id} started")))
@@ -271,6 +272,8 @@ impl Knobs {
             &mut config.vague_subnet_errors,
             self.vague_subnet_errors.as_ref(),
         );
+        set(&mut config.eni_quota, self.eni_quota.as_ref());
+        set(&mut config.short_pages, self.short_pages.as_ref());
         set(&mut config.throttling, self.throttling.as_ref());
     }
 }

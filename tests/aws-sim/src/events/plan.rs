@@ -69,6 +69,9 @@ impl World {
         self.touch();
         // What takes no time is done.
         self.advance(now);
+        if happened.is_ok() {
+            self.assert_invariants("an event");
+        }
         happened
     }
 

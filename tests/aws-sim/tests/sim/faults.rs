@@ -222,6 +222,24 @@ fn the_dice_of_a_rule_repeat_with_the_seed_and_shift_no_ids() {
 }
 
 #[test]
+fn two_rules_with_the_same_chance_strike_at_different_requests() {
+    let mut setup = Setup::new();
+    for seconds in [1, 10] {
+        let late = Effect::Latency(Duration::from_secs(seconds));
+        let fault = Fault::on_all(late).when(When::Chance(0.5));
+        setup.world.faults.add(fault);
+    }
+    let mut seen: Vec<Delivery> = Vec::new();
+    for _ in 0..40 {
+        seen.push(setup.call("DescribeVpcs", &[]).delivery);
+    }
+    for seconds in [1, 10, 11] {
+        let after = Delivery::After(Duration::from_secs(seconds));
+        assert!(seen.contains(&after), "{seconds}: {seen:?}");
+    }
+}
+
+#[test]
 fn latencies_add_up_and_go_with_one_other_effect() {
     let mut setup = Setup::new();
     let late = |millis| Fault::on_all(Effect::Latency(Duration::from_millis(millis)));
@@ -361,18 +379,33 @@ fn with_two_enis() -> Setup {
 }
 
 #[test]
-fn frozen_metadata_stays_as_it_was_and_thaws() {
+fn frozen_metadata_stays_as_it_was_whatever_happens_and_thaws() {
     let mut setup = with_two_enis();
+    let mac = setup.macs().remove(0);
+    let leaf = format!("meta-data/network/interfaces/macs/{mac}/local-ipv4s");
+    let id = setup.metadata(&leaf.replace("local-ipv4s", "interface-id"));
+    let id = id.unwrap();
+    let before = setup.metadata(&leaf);
     setup
         .world
         .faults
         .add_imds(setup.now, ImdsFault::new(ImdsEffect::Frozen));
     let eni = setup.create(&[]);
     setup.attach(&eni, "2");
-    setup.pass(Duration::from_secs(3600));
-    assert_eq!(setup.macs().len(), 2);
+    for _ in 0..5 {
+        setup.pass(Duration::from_secs(600));
+        let params = [
+            ("NetworkInterfaceId", id.as_str()),
+            ("SecondaryPrivateIpAddressCount", "1"),
+        ];
+        setup.ok("AssignPrivateIpAddresses", &params);
+        assert_eq!(setup.metadata(&leaf), before);
+        assert_eq!(setup.macs().len(), 2);
+    }
     setup.world.faults.clear();
+    setup.pass(Duration::from_secs(2));
     assert_eq!(setup.macs().len(), 3);
+    assert_eq!(setup.metadata(&leaf).unwrap().lines().count(), 6);
 }
 
 #[test]
@@ -418,6 +451,10 @@ fn metadata_can_be_gone_in_every_way() {
         setup.instance = other;
         let reply = setup.look("meta-data/network/");
         assert_eq!((reply.status, reply.delivery), (status, delivery));
+        let exactly = ImdsFault::new(ImdsEffect::Reset).at("meta-data/placement/region");
+        setup.world.faults.add_imds(setup.now, exactly);
+        let reply = setup.look("meta-data/placement/region/?x");
+        assert_eq!(reply.delivery, Delivery::Reset);
         let elsewhere = setup.look("meta-data/mac");
         assert_eq!((elsewhere.status, elsewhere.delivery), (200, Delivery::Now));
     }

@@ -191,4 +191,26 @@ fn a_lag_that_grows_shows_nothing_older_than_what_could_be_seen() {
     assert_eq!(setup.macs().len(), 1);
     setup.pass(seconds(300));
     assert_eq!(setup.macs().len(), 2);
+
+    // Of several versions that are gone the oldest that is left is shown, and not the newest.
+    let mac = setup.metadata("meta-data/mac").unwrap();
+    let leaf = format!("meta-data/network/interfaces/macs/{mac}");
+    let id = setup.metadata(&format!("{leaf}/interface-id")).unwrap();
+    setup.world.config.imds_lag = seconds(1);
+    for _ in 0..3 {
+        setup.pass(seconds(600));
+        let params = [
+            ("NetworkInterfaceId", id.as_str()),
+            ("SecondaryPrivateIpAddressCount", "1"),
+        ];
+        setup.ok("AssignPrivateIpAddresses", &params);
+    }
+    setup.pass(seconds(2));
+    let held = |setup: &mut Setup| {
+        let list = setup.metadata(&format!("{leaf}/local-ipv4s"));
+        list.unwrap().lines().count()
+    };
+    assert_eq!(held(&mut setup), 4);
+    setup.world.config.imds_lag = seconds(3600);
+    assert_eq!(held(&mut setup), 3);
 }
