@@ -25,9 +25,11 @@ pub use self::eni::{
     Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
 };
 pub(crate) use self::instance::NewInstance;
-pub use self::instance::{ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason};
-pub(crate) use self::network::NewRule;
+pub use self::instance::{
+    Credits, ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason,
+};
 pub use self::leaks::LeakedEni;
+pub(crate) use self::network::NewRule;
 pub use self::network::{
     Direction, Group, GroupRule, Reservation, ReservationKind, Subnet, SubnetAttributes, Tenancy,
     Vpc, VpcCidr,

@@ -12,7 +12,7 @@ use crate::xml::Xml;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[("DescribeImages", describe)];
 
-fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
+fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let asked = input.list("ImageId");
     let owners = input.list("Owner");
     let executable_by = input.list("ExecutableBy");
@@ -33,6 +33,7 @@ fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml>
     let seen = images::ALL.iter().copied().filter(|image| {
         visible && (asked.is_empty() || asked.contains(image)) && filters.matches(image)
     });
+    let page = page.shortened(world.config.short_pages);
     let (shown, next) = page.cut(seen.collect(), |image: &&Image| image.id);
 
     let mut xml = Xml::new();

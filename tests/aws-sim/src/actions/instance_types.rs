@@ -17,7 +17,7 @@ pub(super) const ACTIONS: &[(&str, Action)] = &[
     ("DescribeInstanceTypes", describe),
 ];
 
-fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
+fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> {
     let asked = input.list("InstanceType");
     let filters = Filters::read(input, field)?;
     let page = Page::read(input, "InstanceType", 5..=100)?.or_size(100);
@@ -40,6 +40,7 @@ fn describe(_world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml>
     let seen = instance_types::all().values();
     let seen = seen.filter(|kind| asked.is_empty() || asked.contains(&kind.name.as_str()));
     let matching = seen.filter(|kind| filters.matches(kind)).collect();
+    let page = page.shortened(world.config.short_pages);
     let (shown, next) = page.cut(matching, |kind: &&InstanceType| kind.name.as_str());
 
     let mut xml = Xml::new();

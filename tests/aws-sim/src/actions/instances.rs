@@ -1,6 +1,7 @@
 //! RunInstances, DescribeInstances, and what happens to instances between them and TerminateInstances.
 
 mod attributes;
+mod credits;
 mod describe;
 mod options;
 mod render;
@@ -12,6 +13,7 @@ use crate::actions::Action;
 
 pub(super) const ACTIONS: &[(&str, Action)] = &[
     ("DescribeInstanceAttribute", attributes::describe),
+    ("DescribeInstanceCreditSpecifications", credits::describe),
     ("DescribeInstanceStatus", status::describe),
     ("DescribeInstances", describe::describe),
     ("ModifyInstanceAttribute", attributes::modify),

@@ -142,6 +142,17 @@ pub struct Settings {
     pub ebs_optimized: bool,
     /// `Monitoring.Enabled`
     pub monitored: bool,
+    /// `CreditSpecification.CpuCredits`
+    pub credits: Option<Credits>,
+}
+
+/// What bursts cost an instance whose type earns credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credits {
+    /// Credits, as long as there are any.
+    Standard,
+    /// Credits, and then money.
+    Unlimited,
 }
 
 /// An instance's metadata options.

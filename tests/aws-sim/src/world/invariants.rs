@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Eni, EniKind, Instance, Subnet, World};
+use super::{Eni, EniKind, Instance, InstanceState, Subnet, World};
 use crate::ids::{SubnetId, VpcId};
 use crate::subnet::PREFIX_ADDRESSES;
 use crate::subnet6::{Ipv6Pool, PREFIX_LENGTH};
@@ -179,6 +179,24 @@ impl World {
             let fits = limit.is_some_and(|limit| count <= *limit);
             check(fits, id, format!("{count} ENIs on card {card}"))?;
         }
+        check(
+            instance.state != InstanceState::Terminated || places.is_empty(),
+            id,
+            "terminated, but it has ENIs",
+        )?;
+        check(
+            instance
+                .kind
+                .architecture
+                .starts_with(instance.image.architecture),
+            id,
+            "its image is for another architecture",
+        )?;
+        check(
+            self.keys.get(&instance.access_key) == Some(id),
+            id,
+            "its key is another's",
+        )?;
         check(
             !instance.is_alive() || places.contains(&(0, 0)),
             id,

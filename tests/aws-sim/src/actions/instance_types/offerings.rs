@@ -44,6 +44,7 @@ pub(super) fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> R
         }
     }
     offerings.sort_by(|one, other| one.id.cmp(&other.id));
+    let page = page.shortened(world.config.short_pages);
     let (shown, next) = page.cut(offerings, |offering| &offering.id);
 
     let mut xml = Xml::new();

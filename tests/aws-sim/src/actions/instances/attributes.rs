@@ -2,6 +2,8 @@
 
 use super::options::{AskedImds, check_user_data, shutdown_behavior};
 use super::render::{self, is_primary};
+use super::run::check_architecture;
+use crate::actions::addresses::takes_prefixes;
 use crate::actions::ids;
 use crate::actions::render::done;
 use crate::error::{Ec2Error, Result};
@@ -9,7 +11,7 @@ use crate::ids::{EniId, GroupId, InstanceId};
 use crate::instance_types;
 use crate::params::Input;
 use crate::time::SimTime;
-use crate::world::{Instance, InstanceState, World};
+use crate::world::{EniKind, Instance, InstanceState, World};
 use crate::xml::Xml;
 
 pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
@@ -219,12 +221,8 @@ fn change_type(world: &mut World, id: &InstanceId, name: &str) -> Result<()> {
     let kind = instance_types::get(name)
         .ok_or_else(|| Ec2Error::invalid(format!("Invalid value '{name}' for InstanceType.")))?;
     stopped(world, id, "instanceType")?;
-    let image = world.instance(id).map(|instance| instance.image);
-    if image.is_some_and(|image| image.architecture != kind.architecture) {
-        return Err(Ec2Error::invalid(format!(
-            "The architecture of {name} is {}, which the instance's image is not for.",
-            kind.architecture
-        )));
+    if let Some(image) = world.instance(id).map(|instance| instance.image) {
+        check_architecture(kind, image)?;
     }
     let mut on_card = vec![0_u32; kind.enis_per_card.len()];
     let mut count = 0;
@@ -234,13 +232,14 @@ fn change_type(world: &mut World, id: &InstanceId, name: &str) -> Result<()> {
         if eni.slots() > limit(kind.ipv4_per_eni) || eni.ipv6_slots() > limit(kind.ipv6_per_eni) {
             return Err(Ec2Error::address_limit());
         }
-        let has_prefixes = !eni.prefixes.is_empty() || !eni.ipv6_prefixes.is_empty();
-        if has_prefixes && !kind.takes_prefixes() {
-            return Err(Ec2Error::invalid(format!(
-                "Network interface '{}' has prefixes, which {name} does not support.",
-                eni.id
+        let is_efa = matches!(eni.kind, EniKind::Efa | EniKind::EfaOnly);
+        if is_efa && kind.efa_interfaces == 0 {
+            return Err(Ec2Error::combination(format!(
+                "{name} instances do not support Elastic Fabric Adapters."
             )));
         }
+        let has_prefixes = !eni.prefixes.is_empty() || !eni.ipv6_prefixes.is_empty();
+        takes_prefixes(Some(kind).filter(|_| has_prefixes))?;
         let card = eni
             .attachment
             .as_ref()

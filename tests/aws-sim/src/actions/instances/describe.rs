@@ -45,6 +45,7 @@ pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Re
         .into_iter()
         .filter(|instance| filters.matches(instance))
         .collect();
+    let page = page.shortened(world.config.short_pages);
     let (shown, next) = page.cut(matching, |instance: &&Instance| instance.id.as_str());
 
     let mut reservations: BTreeMap<&str, Vec<&Instance>> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use crate::error::{Ec2Error, Result};
 use crate::params::Input;
-use crate::world::ImdsOptions;
+use crate::world::{Credits, ImdsOptions};
 
 /// Metadata options as a request has them.
 pub(super) struct AskedImds<'a> {
@@ -98,4 +98,14 @@ pub(super) fn check_user_data(data: &str) -> Result<()> {
         return Err(Ec2Error::invalid("User data is limited to 16384 bytes"));
     }
     Ok(())
+}
+
+/// What bursts cost an instance whose type earns credits.
+pub(super) fn credits(name: Option<&str>) -> Result<Option<Credits>> {
+    match name {
+        None => Ok(None),
+        Some("standard") => Ok(Some(Credits::Standard)),
+        Some("unlimited") => Ok(Some(Credits::Unlimited)),
+        Some(other) => Err(Ec2Error::value(other, "cpuCredits", "")),
+    }
 }

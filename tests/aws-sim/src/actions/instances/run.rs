@@ -3,7 +3,7 @@
 mod interfaces;
 
 use self::interfaces::{Nic, Source};
-use super::options::{AskedImds, check_user_data, shutdown_behavior};
+use super::options::{AskedImds, check_user_data, credits, shutdown_behavior};
 use super::render;
 use super::state::pay;
 use crate::actions::{images, tags};
@@ -28,7 +28,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "BlockDeviceMapping",
     "CapacityReservationSpecification",
     "CpuOptions",
-    "CreditSpecification",
     "EnclaveOptions",
     "HibernationOptions",
     "KernelId",
@@ -155,6 +154,7 @@ fn read<'a>(input: &Input<'a>) -> Result<Asked<'a>> {
         settings: Settings {
             termination_protected: input.flag("DisableApiTermination")?.unwrap_or(false),
             stop_protected: input.flag("DisableApiStop")?.unwrap_or(false),
+            credits: credits(input.text("CreditSpecification.CpuCredits"))?,
             terminates_on_shutdown: shutdown_behavior(
                 input.text("InstanceInitiatedShutdownBehavior"),
             )?,
@@ -214,16 +214,26 @@ fn read_tags(input: &Input<'_>) -> Result<(Tags, Tags)> {
 fn find_type(name: &str, image: &Image) -> Result<&'static InstanceType> {
     let kind = instance_types::get(name)
         .ok_or_else(|| Ec2Error::invalid(format!("Invalid value '{name}' for InstanceType.")))?;
-    if kind.architecture != image.architecture {
+    check_architecture(kind, image)?;
+    Ok(kind)
+}
+
+pub(super) fn check_architecture(kind: &InstanceType, image: &Image) -> Result<()> {
+    if kind
+        .architectures
+        .iter()
+        .all(|name| name != image.architecture)
+    {
         return Err(Ec2Error::invalid(format!(
             "The architecture '{}' of the specified instance type does not match the architecture \
              '{}' of the specified AMI. Specify an instance type and an AMI that have matching \
              architectures, and try again. You can use 'describe-instance-types' or \
              'describe-images' to discover the architecture of the instance type or AMI.",
-            kind.architecture, image.architecture
+            kind.architectures.join(","),
+            image.architecture
         )));
     }
-    Ok(kind)
+    Ok(())
 }
 
 fn check_zone(world: &World, subnet: &SubnetId, zone: Option<&str>) -> Result<()> {

@@ -33,17 +33,19 @@ pub(super) fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Re
     let asked = asked.into_iter().map(ids::instance_id);
     let asked = asked.collect::<Result<Vec<_>>>()?;
     let own = |instance: &&Instance| world.owns(input.account(), &instance.vpc);
-    let missing = asked
-        .iter()
-        .find(|id| world.instance_at(id, then).filter(own).is_none());
-    if let Some(id) = missing {
-        return Err(Ec2Error::no_such_instance(id));
-    }
-    let seen = world.instances_at(then).filter(own).filter(|instance| {
-        (asked.is_empty() || asked.contains(&instance.id))
-            && (all_states || instance.state == InstanceState::Running)
-            && filters.matches(instance)
+    let found: Vec<&Instance> = if asked.is_empty() {
+        world.instances_at(then).filter(own).collect()
+    } else {
+        let find = |id| {
+            let instance = world.instance_at(id, then).filter(own);
+            instance.ok_or_else(|| Ec2Error::no_such_instance(id))
+        };
+        asked.iter().map(find).collect::<Result<_>>()?
+    };
+    let seen = found.into_iter().filter(|instance| {
+        (all_states || instance.state == InstanceState::Running) && filters.matches(instance)
     });
+    let page = page.shortened(world.config.short_pages);
     let (shown, next) = page.cut(seen.collect(), |i: &&Instance| i.id.as_str());
 
     let mut xml = Xml::new();

@@ -330,3 +330,21 @@ fn metadata_options_change_for_good_or_not_at_all() {
     assert_eq!(first(&body, "httpPutResponseHopLimit"), "1");
     assert_eq!(first(&body, "platform"), "windows");
 }
+
+#[test]
+fn credits_are_those_of_the_type_if_nobody_chose() {
+    let mut setup = Setup::new();
+    let subnet = setup.subnet();
+    let t3 = [("SubnetId", subnet.as_str()), ("InstanceType", "t3.medium")];
+    let usual = first(&setup.launched(&t3), "instanceId");
+    let chosen = [t3[0], t3[1], ("CreditSpecification.CpuCredits", "standard")];
+    let chosen = first(&setup.launched(&chosen), "instanceId");
+    let ids = [
+        ("InstanceId.1", usual.as_str()),
+        ("InstanceId.2", chosen.as_str()),
+    ];
+    let body = setup.ok("DescribeInstanceCreditSpecifications", &ids);
+    assert_eq!(all(&body, "cpuCredits"), ["unlimited", "standard"]);
+    let body = setup.ok("DescribeInstanceCreditSpecifications", &[]);
+    assert_eq!(all(&body, "instanceId"), [chosen]);
+}

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(super) use self::read::read;
+use crate::actions::addresses::takes_prefixes;
 use crate::actions::ids;
 use crate::error::{Ec2Error, Result};
 use crate::ids::{EniId, GroupId};
@@ -74,7 +75,7 @@ pub(super) fn check(
         nics.push(one.resolve(world, input, kind, tags)?);
     }
     places::check(&nics, kind)?;
-    places::check_adapters(&nics, kind)?;
+    places::check_adapters(world, &nics, kind)?;
     places::check_network(world, &nics)?;
     Ok(nics)
 }
@@ -265,9 +266,20 @@ fn available(world: &World, input: &Input<'_>, id: &str, kind: &InstanceType) ->
         .eni(&id)
         .filter(|eni| world.owns(input.account(), &eni.vpc))
         .ok_or_else(|| Ec2Error::no_such_eni(&id))?;
-    if eni.attachment.is_some() {
+    if eni.status() == "in-use" {
         let message = format!("Interface: [{id}] in use.");
         return Err(Ec2Error::client("InvalidNetworkInterface.InUse", message));
+    }
+    if eni.kind == EniKind::Branch {
+        return Err(Ec2Error::invalid(format!(
+            "Network interface '{id}' of type branch cannot be attached to an instance."
+        )));
+    }
+    if eni.kind == EniKind::Trunk && !kind.takes_prefixes() {
+        return Err(Ec2Error::invalid(format!(
+            "{} instances do not support trunk interfaces.",
+            kind.name
+        )));
     }
     let prefixes = !eni.prefixes.is_empty() || !eni.ipv6_prefixes.is_empty();
     check_slots(kind, eni.slots(), eni.ipv6_slots(), prefixes)?;
@@ -280,13 +292,7 @@ fn check_slots(kind: &InstanceType, ipv4: usize, ipv6: usize, prefixes: bool) ->
     if ipv4 > limit(kind.ipv4_per_eni) || ipv6 > limit(kind.ipv6_per_eni) {
         return Err(Ec2Error::address_limit());
     }
-    if prefixes && !kind.takes_prefixes() {
-        return Err(Ec2Error::invalid(format!(
-            "Prefixes are not supported on {}: it is not built on the Nitro System.",
-            kind.name
-        )));
-    }
-    Ok(())
+    takes_prefixes(Some(kind).filter(|_| prefixes))
 }
 
 fn no_default_vpc() -> Ec2Error {

@@ -56,12 +56,12 @@ pub(super) fn check(nics: &[Nic], kind: &InstanceType) -> Result<()> {
 
 /// Whether the type has the Elastic Fabric Adapters that are asked for, at most one on a card, and a primary
 /// interface that has an address.
-pub(super) fn check_adapters(nics: &[Nic], kind: &InstanceType) -> Result<()> {
+pub(super) fn check_adapters(world: &World, nics: &[Nic], kind: &InstanceType) -> Result<()> {
     let mut cards = BTreeSet::new();
     for nic in nics {
         let eni_kind = match &nic.source {
             Source::New(spec) => spec.kind,
-            Source::Existing(_) => continue,
+            Source::Existing(id) => world.eni(id).map_or(EniKind::Interface, |eni| eni.kind),
         };
         if !matches!(eni_kind, EniKind::Efa | EniKind::EfaOnly) {
             continue;
