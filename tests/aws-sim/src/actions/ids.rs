@@ -121,9 +121,14 @@ pub(super) fn vpc_id(text: &str) -> Result<VpcId> {
     )
 }
 
+/// EC2 takes up to eight digits or seventeen, which are not all 0.
 pub(super) fn group_id(text: &str) -> Result<GroupId> {
+    let digits = text.strip_prefix(GroupId::PREFIX).unwrap_or_default();
+    let looks_right = matches!(digits.len(), 1..=8 | 17)
+        && digits.bytes().all(is_hex)
+        && digits.bytes().any(|digit| digit != b'0');
     check(
-        GroupId::is_well_formed(text),
+        looks_right,
         "InvalidGroupId.Malformed",
         text,
         GroupId::PREFIX,

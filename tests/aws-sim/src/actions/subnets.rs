@@ -113,6 +113,7 @@ fn describe(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<Xml> {
     xml.set("subnetSet", shown, |xml, subnet| {
         let free = world.available_at(subnet, then);
         show(xml, world, subnet, free, "associated");
+        render::public_access(xml);
     });
     xml.maybe("nextToken", next);
     Ok(xml)

@@ -87,6 +87,7 @@ fn describe(world: &mut World, _now: SimTime, input: &Input<'_>) -> Result<Xml> 
     let mut xml = Xml::new();
     xml.set("vpcSet", shown, |xml, vpc| {
         show(xml, world, vpc, "available", "associated");
+        render::public_access(xml);
     });
     xml.maybe("nextToken", next);
     Ok(xml)
@@ -101,7 +102,8 @@ fn show(xml: &mut Xml, world: &World, vpc: &Vpc, state: &str, ipv6_state: &str) 
     xml.set("cidrBlockAssociationSet", &vpc.ipv4, |xml, block| {
         show_cidr(xml, block, "associated");
     });
-    if !vpc.ipv6.is_empty() {
+    // DescribeVpcs leaves an empty one out.
+    if state == "pending" || !vpc.ipv6.is_empty() {
         xml.set("ipv6CidrBlockAssociationSet", &vpc.ipv6, |xml, block| {
             show_ipv6_cidr(xml, world, block, ipv6_state);
         });

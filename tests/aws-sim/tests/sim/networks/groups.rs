@@ -494,6 +494,42 @@ fn groups_stay_while_they_are_used() {
 }
 
 #[test]
+fn ids_of_groups_and_rules_are_looked_at_as_ec2_does() {
+    let mut setup = Setup::new();
+    let malformed = "InvalidGroupId.Malformed";
+    for (id, code) in [
+        ("web", malformed),
+        ("sg-00000000000000000", malformed),
+        ("sg-0123456789", malformed),
+        ("sg-12345678", "InvalidGroup.NotFound"),
+        ("sg-1", "InvalidGroup.NotFound"),
+    ] {
+        assert_eq!(
+            setup
+                .refused("DescribeSecurityGroups", &[("GroupId.1", id)])
+                .0,
+            code,
+            "{id}"
+        );
+    }
+    for (id, code) in [
+        ("sg-12345678", "InvalidSecurityGroupRuleId.Malformed"),
+        (
+            "sgr-012345678901234567",
+            "InvalidSecurityGroupRuleId.Malformed",
+        ),
+        ("sgr-xyz", "InvalidSecurityGroupRuleId.NotFound"),
+    ] {
+        let asked = [("SecurityGroupRuleId.1", id)];
+        assert_eq!(
+            setup.refused("DescribeSecurityGroupRules", &asked).0,
+            code,
+            "{id}"
+        );
+    }
+}
+
+#[test]
 fn names_are_those_of_a_default_vpc_and_there_is_none() {
     let mut setup = Setup::new();
     for (action, name) in [

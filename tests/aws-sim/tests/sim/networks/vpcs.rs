@@ -143,6 +143,25 @@ fn a_vpc_has_five_cidrs_and_none_that_may_not_stand_beside() {
 }
 
 #[test]
+fn a_few_ranges_may_not_stand_beside_their_neighbours() {
+    let mut setup = Setup::new();
+    for (primary, cidr, allowed) in [
+        ("10.1.0.0/16", "10.0.0.0/16", false),
+        ("10.1.0.0/16", "10.2.0.0/16", true),
+        ("10.2.0.0/16", "10.0.0.0/16", true),
+        ("172.16.0.0/16", "172.31.0.0/16", false),
+        ("172.16.0.0/16", "172.20.0.0/16", true),
+        ("100.64.0.0/16", "10.9.0.0/16", false),
+        ("198.19.0.0/24", "198.19.1.0/24", true),
+    ] {
+        let vpc = setup.new_vpc(primary);
+        let params = [("VpcId", vpc.as_str()), ("CidrBlock", cidr)];
+        let answer = setup.call("AssociateVpcCidrBlock", &params);
+        assert_eq!(answer.error.is_none(), allowed, "{cidr} beside {primary}");
+    }
+}
+
+#[test]
 fn amazon_provides_ipv6() {
     let mut setup = Setup::new();
     let vpc = setup.vpc();
