@@ -80,7 +80,7 @@ const CHECKS: &[(&str, &[&str])] = &[
 ];
 
 /// A check makes tens of calls; waiters wait for states that take seconds.
-const CHECK: Duration = Duration::from_secs(90);
+const CHECK: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

@@ -17,7 +17,7 @@ def the_credentials_of_the_role_are_fetched():
 
 
 def the_region_is_found():
-    assert IMDSRegionProvider(Session()).provide() == os.environ["AWS_REGION"]
+    assert IMDSRegionProvider(Session()).provide() == os.environ["AWS_DEFAULT_REGION"]
 
 
 def a_session_without_keys_asks_ec2_with_those_of_its_instance():

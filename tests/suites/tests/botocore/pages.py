@@ -55,7 +55,8 @@ def a_walk_shows_each_eni_once():
     seen = [eni["NetworkInterfaceId"] for page in walk for eni in page["NetworkInterfaces"]]
     assert len(seen) == len(set(seen)) and set(made) < set(seen), seen
     check.refused("InvalidParameterValue", ec2.describe_network_interfaces, MaxResults=5, NextToken="made-up")
-    check.refused("InvalidParameterValue", ec2.describe_network_interfaces, MaxResults=4)
+    # botocore itself would refuse a page so small.
+    check.refused("InvalidParameterValue", check.ec2(parameter_validation=False).describe_network_interfaces, MaxResults=4)
 
 
 def populate(ec2):

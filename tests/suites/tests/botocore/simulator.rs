@@ -13,6 +13,15 @@ use tempfile::TempDir;
 /// From its start to the last line of what it tells clients; it takes well under a second.
 const START: Duration = Duration::from_secs(20);
 
+/// What boto3 does not work without, in whatever order it is told.
+const NEEDED: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_ENDPOINT_URL_EC2",
+    "AWS_SECRET_ACCESS_KEY",
+];
+
 /// Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Simulator {
@@ -56,7 +65,7 @@ impl Simulator {
                     bail!("aws-sim ended with {status}: {}", simulator.log());
                 }
                 Err(RecvTimeoutError::Timeout) => bail!(
-                    "aws-sim has told only {:?} after {} s: {}",
+                    "aws-sim has told {:?} after {} s, but {NEEDED:?} are needed: {}",
                     simulator.environment,
                     START.as_secs(),
                     simulator.log()
@@ -78,9 +87,9 @@ impl Simulator {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Whether EC2 and the IMDS of one instance are told.
+    /// Whether all that clients need is told.
     fn is_known(&self) -> bool {
-        ["AWS_ENDPOINT_URL_EC2", "AWS_EC2_METADATA_SERVICE_ENDPOINT"]
+        NEEDED
             .iter()
             .all(|wanted| self.environment.iter().any(|(name, _)| name == wanted))
     }

@@ -19,6 +19,8 @@ WAITERS = {
     "VpcAvailable",
     "VpcExists",
 }
+# The simulated VPCs have no internet gateways: this one has nothing to wait for.
+WITHOUT_END = {"InternetGatewayExists"}
 
 
 def wait(ec2, name, **arguments):
@@ -71,7 +73,7 @@ def no_waiter_is_forgotten():
     ec2 = check.ec2()
     asks = {waiter.name: waiter.config.operation for waiter in map(ec2.get_waiter, ec2.waiter_names)}
     known = check.served(set(asks.values()))
-    can_wait = {name for name, operation in asks.items() if operation in known}
+    can_wait = {name for name, operation in asks.items() if operation in known} - WITHOUT_END
     assert can_wait == WAITERS, f"no check waits with {can_wait - WAITERS}; not served: {WAITERS - can_wait}"
 
 
