@@ -81,13 +81,13 @@ impl Control {
             ("POST", "/imds-faults") => self.imds_faults(body),
             ("DELETE", "/faults" | "/imds-faults") => {
                 self.sim.clear_faults();
-                Ok(done(json!({ "faults": 0 })))
+                Ok(done(&json!({ "faults": 0 })))
             }
             ("POST", "/deny") => self.deny(body),
             ("DELETE", "/deny") => {
                 let pattern = asked.action.as_deref().unwrap_or("*");
                 self.sim.allow(pattern);
-                Ok(done(json!({ "allowed": pattern })))
+                Ok(done(&json!({ "allowed": pattern })))
             }
             ("POST", "/events") => self.events(body),
             ("PATCH", "/config") => self.configure(body),
@@ -111,7 +111,7 @@ impl Control {
 
     fn time(&self) -> HttpResponse {
         self.sim
-            .look(|world, now| done(json!({ "now": now, "next": world.next_due() })))
+            .look(|world, now| done(&json!({ "now": now, "next": world.next_due() })))
     }
 
     fn faults(&self, body: &[u8]) -> Outcome {
@@ -123,7 +123,7 @@ impl Control {
         }
         let added = faults.len();
         faults.into_iter().for_each(|fault| self.sim.inject(fault));
-        Ok(done(json!({ "added": added })))
+        Ok(done(&json!({ "added": added })))
     }
 
     fn imds_faults(&self, body: &[u8]) -> Outcome {
@@ -133,7 +133,7 @@ impl Control {
         faults
             .into_iter()
             .for_each(|fault| self.sim.inject_imds(fault));
-        Ok(done(json!({ "added": added })))
+        Ok(done(&json!({ "added": added })))
     }
 
     fn deny(&self, body: &[u8]) -> Outcome {
@@ -144,7 +144,7 @@ impl Control {
         }
         let added = denied.len();
         denied.into_iter().for_each(|deny| self.sim.deny(deny));
-        Ok(done(json!({ "added": added })))
+        Ok(done(&json!({ "added": added })))
     }
 
     /// Events happen now, one after the other; those with a `when` are planned. One that can't happen ends it.
@@ -173,7 +173,7 @@ impl Control {
                 }
             }
         }
-        Ok(done(json!({ "happened": happened })))
+        Ok(done(&json!({ "happened": happened })))
     }
 
     fn configure(&self, body: &[u8]) -> Outcome {
@@ -277,7 +277,7 @@ impl Service for Control {
                 })
             }
         };
-        Ok(outcome.unwrap_or_else(|refusal| refusal.answer()))
+        Ok(outcome.unwrap_or_else(Refusal::answer))
     }
 }
 
@@ -332,6 +332,6 @@ fn parse<T: DeserializeOwned>(value: Value, example: &'static str) -> Result<T, 
     serde_json::from_value(value).map_err(|error| refusal(error.to_string(), example))
 }
 
-fn done(value: Value) -> HttpResponse {
+fn done(value: &Value) -> HttpResponse {
     reply(200, JSON, format!("{value}\n"))
 }

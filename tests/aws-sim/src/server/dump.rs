@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::faults::{Fault, ImdsFault};
 use crate::iam::Deny;
+use crate::ids::GroupId;
+use crate::subnet6::Ipv6Pool;
 use crate::time::SimTime;
 use crate::world::{Eni, Subnet, Tags, Vpc, World, WorldConfig};
 
@@ -140,7 +142,7 @@ impl<'w> VpcDump<'w> {
 
 impl<'w> SubnetDump<'w> {
     fn of(subnet: &'w Subnet) -> SubnetDump<'w> {
-        let ipv6 = subnet.ipv6.iter().map(|pool| pool.cidr());
+        let ipv6 = subnet.ipv6.iter().map(Ipv6Pool::cidr);
         let reservations = subnet.reservations.values();
         SubnetDump {
             id: subnet.id.as_str(),
@@ -179,7 +181,7 @@ impl<'w> EniDump<'w> {
             prefixes: texts(eni.prefixes.iter())
                 .chain(texts(eni.ipv6_prefixes.iter()))
                 .collect(),
-            security_groups: eni.groups.iter().map(|group| group.as_str()).collect(),
+            security_groups: eni.groups.iter().map(GroupId::as_str).collect(),
             description: &eni.description,
             tags: &eni.tags,
         }

@@ -162,7 +162,15 @@ fn a_reset_begins_anew_with_the_same_ids() {
             .ec2(&format!("Action=CreateNetworkInterface&SubnetId={subnet}"))
             .1
     };
-    let id = |body: &str| body.split("<networkInterfaceId>").nth(1).unwrap()[..21].to_owned();
+    let id = |body: &str| {
+        body.split("<networkInterfaceId>")
+            .nth(1)
+            .unwrap()
+            .split('<')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     let first = id(&create());
     served.done("POST", "/time", r#"{"skip": "1h"}"#);
     served.done("POST", "/faults", r#"{"effect": "throttled"}"#);
