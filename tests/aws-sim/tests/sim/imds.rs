@@ -6,7 +6,8 @@ use aws_sim::imds::{ImdsReply, ImdsRequest, answer};
 use aws_sim::world::ImdsOptions;
 use aws_sim::{Event, LaunchSpec, tokens};
 
-use crate::{Setup, addresses, first};
+use crate::ipv6::dual_stack;
+use crate::{Setup, addresses, all, first};
 
 impl Setup {
     pub(crate) fn ask(&mut self, request: &ImdsRequest) -> ImdsReply {
@@ -420,4 +421,48 @@ fn requests_for_metadata_are_counted_and_logged_on_demand() {
     assert_eq!(setup.world.log.story(), expected);
     assert_eq!(setup.world.log.imds_counts()[&200], 1);
     assert_eq!(setup.world.log.imds_counts()[&404], 1);
+}
+
+#[test]
+fn ipv6_is_in_the_tree_of_an_eni_that_has_it() {
+    let (mut setup, cidr) = dual_stack();
+    let eni = setup.create(&[("Ipv6AddressCount", "2")]);
+    setup.attach(&eni, "1");
+    let prefix = [
+        ("NetworkInterfaceId", eni.as_str()),
+        ("Ipv6PrefixCount", "1"),
+    ];
+    setup.ok("AssignIpv6Addresses", &prefix);
+    setup.pass(Duration::from_secs(5));
+    let shown = setup.eni(&eni);
+    let mac = first(&shown, "macAddress");
+    let vpc = cidr.supernet().unwrap();
+    let mut of =
+        |leaf: &str| setup.metadata(&format!("meta-data/network/interfaces/macs/{mac}/{leaf}"));
+    assert_eq!(of("ipv6s"), Some(all(&shown, "ipv6Address").join("\n")));
+    assert_eq!(of("ipv6-prefix"), Some(first(&shown, "ipv6Prefix")));
+    assert_eq!(of("subnet-ipv6-cidr-blocks"), Some(cidr.to_string()));
+    let block = of("vpc-ipv6-cidr-blocks").unwrap();
+    let block: ipnet::Ipv6Net = block.parse().unwrap();
+    assert!(block.prefix_len() == 56 && block.contains(&vpc), "{block}");
+}
+
+#[test]
+fn user_data_is_what_the_instance_was_launched_with() {
+    let mut setup = Setup::new();
+    let subnet = setup.subnet.to_string();
+    let params = [
+        ("ImageId", "ami-0c2b8ca1dad447f8a"),
+        ("InstanceType", "m5.large"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("SubnetId", subnet.as_str()),
+        ("UserData", "IyEvYmluL3NoCg=="),
+    ];
+    let id = first(&setup.ok("RunInstances", &params), "instanceId");
+    setup.instance = id.as_str().into();
+    setup.pass(Duration::from_secs(60));
+    assert_eq!(setup.metadata("user-data").as_deref(), Some("#!/bin/sh\n"));
+    let listed = setup.metadata("").unwrap();
+    assert!(listed.ends_with("user-data"), "{listed}");
 }

@@ -10,7 +10,7 @@ use ipnet::Ipv6Net;
 use crate::{Setup, all, first};
 
 /// The setup, whose first subnet has an IPv6 block too.
-fn dual_stack() -> (Setup, Ipv6Net) {
+pub(crate) fn dual_stack() -> (Setup, Ipv6Net) {
     dual_stack_with(WorldConfig::default())
 }
 
