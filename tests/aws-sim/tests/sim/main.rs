@@ -8,6 +8,8 @@
 )]
 
 mod addresses;
+mod attachments;
+mod attributes;
 mod describe;
 mod events;
 mod faults;

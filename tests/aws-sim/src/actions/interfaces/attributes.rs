@@ -233,7 +233,7 @@ pub(in crate::actions) fn describe(
 }
 
 /// EC2 allows fewer than 256 characters of these.
-pub(super) fn check_description(description: &str) -> Result<()> {
+pub(in crate::actions) fn check_description(description: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c);
     if description.len() < 256 && description.chars().all(allowed) {
         return Ok(());
