@@ -2,6 +2,7 @@
 
 mod groups;
 mod reservations;
+mod rules;
 mod subnets;
 mod tags;
 mod vpcs;
