@@ -63,6 +63,15 @@ const CHECKS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "faults.py",
+        &[
+            "a_reset_after_the_effect_leaves_one_eni",
+            "a_truncated_answer_is_an_error_and_not_a_short_list",
+            "a_waiter_outlasts_a_describe_that_lags",
+            "what_iam_denies_is_unauthorized",
+        ],
+    ),
+    (
         "metadata.py",
         &[
             "the_credentials_of_the_role_are_fetched",

@@ -13,13 +13,14 @@ use tempfile::TempDir;
 /// From its start to the last line of what it tells clients; it takes well under a second.
 const START: Duration = Duration::from_secs(20);
 
-/// What boto3 does not work without, in whatever order it is told.
+/// What boto3 and the checks do not work without, in whatever order it is told.
 const NEEDED: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_DEFAULT_REGION",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT",
     "AWS_ENDPOINT_URL_EC2",
     "AWS_SECRET_ACCESS_KEY",
+    "AWS_SIM_CONTROL",
 ];
 
 /// Killed when dropped.
