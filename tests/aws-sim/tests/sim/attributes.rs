@@ -35,6 +35,7 @@ fn attributes_change_one_at_a_time() {
             vec![("Attachment.DeleteOnTermination", "true")],
             "MissingParameter",
         ),
+        (vec![("SourceDestCheck.Value", "")], "MissingParameter"),
     ] {
         assert_eq!(modify(&refused).0.as_deref(), Some(code), "{refused:?}");
     }

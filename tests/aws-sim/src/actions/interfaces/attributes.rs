@@ -66,6 +66,10 @@ pub(in crate::actions) fn modify(
 
 fn read<'a>(input: &Input<'a>) -> Result<Vec<Change<'a>>> {
     let mut asked = Vec::new();
+    if input.text_or_empty("SourceDestCheck.Value") == Some("") {
+        let message = "The attribute value must be specified.";
+        return Err(Ec2Error::client("MissingParameter", message));
+    }
     asked.extend(
         input
             .flag("SourceDestCheck.Value")?
