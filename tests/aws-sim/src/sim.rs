@@ -123,16 +123,14 @@ impl Sim {
     /// Answers one request, as the server does.
     #[must_use]
     pub fn call(&self, request: &Request) -> Response {
-        self.inner
-            .watched(|world, now| call(world, now, request))
+        self.inner.watched(|world, now| call(world, now, request))
     }
 
     /// Answers one metadata request, as the server does.
     #[must_use]
     pub fn imds(&self, instance: &InstanceId, request: &imds::ImdsRequest) -> imds::ImdsReply {
-        self.inner.watched(|world, now| {
-            imds::answer(world, now, instance, request)
-        })
+        self.inner
+            .watched(|world, now| imds::answer(world, now, instance, request))
     }
 
     /// The instance whose ENI holds an address.

@@ -14,12 +14,7 @@ pub fn issue(world: &World, instance: &InstanceId, expires: SimTime) -> String {
 
 /// When it expires, if it was issued for this instance and has not expired.
 #[must_use]
-pub fn expires(
-    world: &World,
-    now: SimTime,
-    instance: &InstanceId,
-    token: &str,
-) -> Option<SimTime> {
+pub fn expires(world: &World, now: SimTime, instance: &InstanceId, token: &str) -> Option<SimTime> {
     let digits = token.get(5..21)?;
     let expires = SimTime::from_millis(u64::from_str_radix(digits, 16).ok()?);
     let valid = now < expires && token == issue(world, instance, expires);
