@@ -201,6 +201,25 @@ fn interfaces_that_do_not_go_together_or_on_the_type_are_refused() {
                 .to_owned(),
         ),
         (
+            nic(&subnet, &[("PrivateIpAddress", "10.0.0.256")]),
+            value,
+            "invalid value for parameter address: 10.0.0.256".to_owned(),
+        ),
+        (
+            vec![
+                ("NetworkInterface.1.DeviceIndex".to_owned(), "0"),
+                (
+                    "NetworkInterface.1.NetworkInterfaceId".to_owned(),
+                    free.as_str(),
+                ),
+                ("NetworkInterface.1.PrimaryIpv6".to_owned(), "true"),
+            ],
+            combination,
+            "A network interface may not specify both a network interface ID and a primary IPv6 \
+             address"
+                .to_owned(),
+        ),
+        (
             nic(&subnet, &[("InterfaceType", "bogus")]),
             value,
             "invalid value for parameter interface-type: bogus".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_sim::{Latencies, Size, Throttling, WorldConfig};
+
 use super::{IMAGE, borrowed, nic, state};
 use crate::{Setup, all, first};
 
@@ -329,6 +331,46 @@ fn metadata_options_change_for_good_or_not_at_all() {
     assert_eq!(first(&body, "httpTokens"), "optional");
     assert_eq!(first(&body, "httpPutResponseHopLimit"), "1");
     assert_eq!(first(&body, "platform"), "windows");
+}
+
+#[test]
+fn each_instance_of_a_request_is_counted_by_throttling() {
+    let few = Size::new(3, 0.001);
+    let names = ["Run", "Stop", "Start", "Terminate"].map(|verb| format!("{verb}Instances"));
+    let sizes = names.iter().map(|name| (format!("{name}:instances"), few));
+    let mut setup = Setup::with(WorldConfig {
+        throttling: Throttling::Custom(sizes.collect()),
+        latencies: Latencies::NONE,
+        ..WorldConfig::default()
+    });
+    let subnet = setup.subnet();
+    let two = [
+        ("SubnetId", subnet.as_str()),
+        ("MinCount", "2"),
+        ("MaxCount", "2"),
+    ];
+    let ids = all(&setup.launched(&two), "instanceId");
+    assert_eq!(setup.not_launched(&two).0, "RequestLimitExceeded");
+    let both = [
+        ("InstanceId.1", ids[0].as_str()),
+        ("InstanceId.2", ids[1].as_str()),
+    ];
+    for name in &names[1..] {
+        setup.ok(name, &both);
+        setup.pass(Duration::from_secs(1));
+        let states = |setup: &Setup| -> Vec<&str> {
+            let instances = setup.world.instances();
+            instances.map(|i| i.state.code_and_name().1).collect()
+        };
+        setup.world.advance(setup.now);
+        let before = states(&setup).join(" ");
+        assert_eq!(
+            setup.refused(name, &both).0,
+            "RequestLimitExceeded",
+            "{name}"
+        );
+        assert_eq!(states(&setup).join(" "), before);
+    }
 }
 
 #[test]

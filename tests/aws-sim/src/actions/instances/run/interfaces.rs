@@ -12,6 +12,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 pub(super) use self::read::read;
 use crate::actions::addresses::takes_prefixes;
 use crate::actions::ids;
+use crate::actions::interfaces::attributes::check_description;
 use crate::error::{Ec2Error, Result};
 use crate::ids::{EniId, GroupId};
 use crate::instance_types::InstanceType;
@@ -133,6 +134,12 @@ impl Asked<'_> {
                 (!self.ipv6.is_empty(), "an IPv6 address"),
                 (self.kind.is_some(), "an interface type"),
                 (self.description.is_some(), "a description"),
+                (self.ena_srd.is_some(), "ENA Express"),
+                (self.primary_ipv6, "a primary IPv6 address"),
+                (
+                    self.connection_tracking != ConnectionTracking::default(),
+                    "connection tracking",
+                ),
             ];
             if let Some((_, what)) = with.into_iter().find(|(is_there, _)| *is_there) {
                 return Err(Ec2Error::combination(format!(
@@ -242,10 +249,11 @@ impl Asked<'_> {
             tags: tags.clone(),
             ..EniSpec::new(&subnet.id)
         };
-        if spec.description.chars().count() > 255 {
-            return Err(Ec2Error::invalid(
-                "Invalid interface description. Valid descriptions are strings less than 256 \
-                 characters from the following set:  a-zA-Z0-9. _-:/()#,@[]+=&;{}!$*",
+        check_description(&spec.description)?;
+        let asks = spec.primary.is_some() || spec.ipv4.slots() > 0 || spec.ipv6.slots() > 0;
+        if spec.kind == EniKind::EfaOnly && asks {
+            return Err(Ec2Error::combination(
+                "IP addresses cannot be specified for a network interface of type efa-only.",
             ));
         }
         let primary = usize::from(spec.kind != EniKind::EfaOnly);

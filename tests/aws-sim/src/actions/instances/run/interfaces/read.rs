@@ -1,9 +1,10 @@
 //! Reading what a request says about interfaces.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use super::{Asked, no_default_vpc};
+use crate::actions::addresses::address;
 use crate::error::{Ec2Error, Result};
 use crate::params::Input;
 use crate::world::{Ask, ConnectionTracking, EnaSrd};
@@ -45,30 +46,27 @@ fn read_instance<'a>(input: &Input<'a>) -> Result<Asked<'a>> {
             ),
         });
     }
-    let ipv6 = members(input, "Ipv6Address", "Ipv6Address")?;
-    for element in input.elements("Ipv6Address") {
-        input.flag(&format!("{element}.IsPrimaryIpv6"))?;
-    }
+    let primary = input.text("PrivateIpAddress").map(address).transpose()?;
+    let (ipv6, has_primary) = ipv6_addresses(input, "Ipv6Address")?;
     Ok(Asked {
         device_index: Some(0),
         subnet,
         groups: input.list("SecurityGroupId"),
-        primaries: input.parsed("PrivateIpAddress")?.into_iter().collect(),
+        primaries: primary.into_iter().collect(),
         ipv6: asks(ipv6, number(input, "Ipv6AddressCount")?, Vec::new(), None),
         no_ipv6: input.text("Ipv6AddressCount") == Some("0"),
-        primary_ipv6: input.flag("EnablePrimaryIpv6")?.unwrap_or(false),
+        primary_ipv6: has_primary || input.flag("EnablePrimaryIpv6")?.unwrap_or(false),
         ..Asked::default()
     })
 }
 
 fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
     let of = |member: &str| format!("{name}.{member}");
-    let mut primaries: Vec<Ipv4Addr> = input.parsed(&of("PrivateIpAddress"))?.into_iter().collect();
+    let primary = input.text(&of("PrivateIpAddress")).map(address);
+    let mut primaries: Vec<Ipv4Addr> = primary.transpose()?.into_iter().collect();
     let mut secondary = Vec::new();
     for element in input.elements(&of("PrivateIpAddresses")) {
-        let member = format!("{element}.PrivateIpAddress");
-        let address = input.parsed(&member)?;
-        let address = address.ok_or_else(|| Ec2Error::missing(&member))?;
+        let address = address(input.required(&format!("{element}.PrivateIpAddress"))?)?;
         if input.flag(&format!("{element}.Primary"))?.unwrap_or(false) {
             primaries.push(address);
         } else {
@@ -81,8 +79,9 @@ fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
         members(input, &of("Ipv4Prefix"), "Ipv4Prefix")?,
         number(input, &of("Ipv4PrefixCount"))?,
     );
+    let (ipv6, has_primary) = ipv6_addresses(input, &of("Ipv6Addresses"))?;
     let ipv6 = asks(
-        members(input, &of("Ipv6Addresses"), "Ipv6Address")?,
+        ipv6,
         number(input, &of("Ipv6AddressCount"))?,
         members(input, &of("Ipv6Prefix"), "Ipv6Prefix")?,
         number(input, &of("Ipv6PrefixCount"))?,
@@ -112,7 +111,7 @@ fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
         ipv4,
         ipv6,
         no_ipv6: input.text(&of("Ipv6AddressCount")) == Some("0"),
-        primary_ipv6: input.flag(&of("PrimaryIpv6"))?.unwrap_or(false),
+        primary_ipv6: has_primary || input.flag(&of("PrimaryIpv6"))?.unwrap_or(false),
         kind: input.text(&of("InterfaceType")),
         connection_tracking: ConnectionTracking {
             tcp_established: tracking(
@@ -131,6 +130,26 @@ fn read_one<'a>(input: &Input<'a>, name: &str) -> Result<Asked<'a>> {
         public_address: input.flag(&of("AssociatePublicIpAddress"))?,
         delete_on_termination: input.flag(&of("DeleteOnTermination"))?,
     })
+}
+
+/// IPv6 addresses, the one that is said to be primary first, and whether there is one.
+fn ipv6_addresses(input: &Input<'_>, name: &str) -> Result<(Vec<Ipv6Addr>, bool)> {
+    let mut addresses = Vec::new();
+    let mut primaries = 0;
+    for element in input.elements(name) {
+        let address = address(input.required(&format!("{element}.Ipv6Address"))?)?;
+        if input.flag(&format!("{element}.IsPrimaryIpv6"))? == Some(true) {
+            primaries += 1;
+            addresses.insert(0, address);
+        } else {
+            addresses.push(address);
+        }
+    }
+    if primaries > 1 {
+        let message = "Only one primary IPv6 address can be specified.";
+        return Err(Ec2Error::invalid(message));
+    }
+    Ok((addresses, primaries > 0))
 }
 
 /// Structures that have one member that is parsed.
