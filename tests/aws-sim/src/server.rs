@@ -8,6 +8,7 @@ mod dump;
 mod ec2;
 mod imds;
 mod pages;
+mod ports;
 
 use std::future::Future;
 use std::io;
@@ -28,6 +29,7 @@ use crate::call::Delivery;
 pub use self::control::Control;
 pub(crate) use self::ec2::Ec2;
 pub(crate) use self::imds::Imds;
+pub use self::ports::ImdsPorts;
 
 /// How long a client may take to send a request's head. An idle connection lives as long.
 const HEAD_PATIENCE: Duration = Duration::from_secs(60);

@@ -2,6 +2,7 @@
 //!
 //! Bodies are JSON with the same shapes as in scenario files; `$name` in their texts stands for an id.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::pages::{self, Asked, JSON, TEXT};
-use super::{HttpRequest, HttpResponse, Reset, Service, body, dump, reply};
+use super::{HttpRequest, HttpResponse, ImdsPorts, Reset, Service, body, dump, reply};
 use crate::events::{Event, Knobs, Scheduled};
 use crate::faults::{Fault, ImdsFault};
 use crate::iam::Deny;
@@ -30,6 +31,7 @@ const HELP: &str = include_str!("control.txt");
 pub struct Control {
     sim: Sim,
     names: Names,
+    imds: ImdsPorts,
     /// The world to begin anew with.
     seed: Box<World>,
 }
@@ -53,9 +55,14 @@ struct Skip {
 impl Control {
     /// For this simulation, in which things have these names. Its world as it is now is what a reset goes back to.
     #[must_use]
-    pub fn new(sim: Sim, names: Names) -> Control {
+    pub fn new(sim: Sim, names: Names, imds: ImdsPorts) -> Control {
         let seed = Box::new(sim.look(|world, _| world.clone()));
-        Control { sim, names, seed }
+        Control {
+            sim,
+            names,
+            imds,
+            seed,
+        }
     }
 
     /// Serves until `shutdown`.
@@ -77,6 +84,7 @@ impl Control {
             ("GET", "/counts") => Ok(pages::counts(&self.sim, asked)),
             ("GET", "/config") => Ok(self.config()),
             ("GET", "/time") => Ok(self.time()),
+            ("GET", "/imds") => Ok(self.imds()),
             ("POST", "/faults") => self.faults(body),
             ("POST", "/imds-faults") => self.imds_faults(body),
             ("DELETE", "/faults" | "/imds-faults") => {
@@ -107,6 +115,15 @@ impl Control {
     fn config(&self) -> HttpResponse {
         self.sim
             .look(|world, _| reply(200, JSON, dump::json(&world.config) + "\n"))
+    }
+
+    /// Where each instance's metadata is.
+    fn imds(&self) -> HttpResponse {
+        let endpoints = self.imds.endpoints();
+        let urls = endpoints
+            .iter()
+            .map(|(id, address)| (id.as_str(), format!("http://{address}")));
+        done(&json!(urls.collect::<BTreeMap<_, _>>()))
     }
 
     fn time(&self) -> HttpResponse {
@@ -310,6 +327,7 @@ fn not_there(method: &Method, path: &str) -> Refusal {
         ("/calls", "GET"),
         ("/counts", "GET"),
         ("/config", "GET and PATCH"),
+        ("/imds", "GET"),
         ("/time", "GET and POST"),
         ("/faults", "POST and DELETE"),
         ("/imds-faults", "POST and DELETE"),

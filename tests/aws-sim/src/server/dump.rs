@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::faults::{Fault, ImdsFault};
 use crate::iam::Deny;
-use crate::ids::GroupId;
+use crate::ids::{EniId, GroupId};
 use crate::subnet6::Ipv6Pool;
 use crate::time::SimTime;
 use crate::world::{Eni, Subnet, Tags, Vpc, World, WorldConfig};
@@ -73,6 +73,8 @@ struct EniDump<'w> {
     status: &'static str,
     /// Such as `attached at 1 on card 0`.
     attachment: Option<String>,
+    /// The trunk that it hangs on.
+    trunk: Option<&'w str>,
     addresses: Vec<String>,
     prefixes: Vec<String>,
     security_groups: Vec<&'w str>,
@@ -175,6 +177,7 @@ impl<'w> EniDump<'w> {
             r#type: eni.kind.as_str(),
             status: eni.status(),
             attachment,
+            trunk: eni.trunk.as_ref().map(EniId::as_str),
             addresses: texts(eni.addresses())
                 .chain(texts(eni.ipv6.iter()))
                 .collect(),
@@ -196,7 +199,12 @@ impl<'w> EniDump<'w> {
             status,
             ..
         } = self;
-        let place = self.attachment.as_deref().unwrap_or(status);
+        let hangs = self.trunk.map(|trunk| format!("on {trunk}"));
+        let place = self
+            .attachment
+            .as_deref()
+            .or(hangs.as_deref())
+            .unwrap_or(status);
         let kind = if *r#type == "interface" {
             String::new()
         } else {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hyper::header::ALLOW;
+use hyper::header::{ACCEPT_RANGES, ALLOW, CONNECTION, HeaderValue, SERVER};
 
 use super::{HttpRequest, HttpResponse, Reset, Service, deliver, reply};
 use crate::ids::InstanceId;
@@ -43,6 +43,15 @@ impl Service for Imds {
         let found = self.sim.imds(&instance, &asked);
         deliver(found.delivery).await?;
         let mut answer = reply(found.status, found.content_type, found.body);
+        for (name, value) in [
+            (SERVER, "EC2ws"),
+            (ACCEPT_RANGES, "none"),
+            (CONNECTION, "close"),
+        ] {
+            answer
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
         if let Some(ttl) = found.token_ttl {
             answer
                 .headers_mut()

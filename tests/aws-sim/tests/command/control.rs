@@ -1,6 +1,8 @@
 //! The control port: what it shows, what it changes, and what it says when it is asked wrongly.
 
-use crate::process::Served;
+use std::time::{Duration, Instant};
+
+use crate::process::{PATIENCE, Served};
 
 #[test]
 fn it_explains_itself_with_lines_that_work_here() {
@@ -80,6 +82,33 @@ fn metadata_goes_wrong_for_the_instance_that_is_named() {
             reply.starts_with(&format!("HTTP/1.1 {expected}")),
             "{node}: {reply}"
         );
+    }
+}
+
+#[test]
+fn an_instance_that_is_launched_later_has_metadata_too() {
+    let served = Served::start("launched", &[]);
+    let subnet = served.id("subnets", "subnet-a");
+    let (status, launched) = served.ec2(&format!(
+        "Action=RunInstances&ImageId=ami-0c2b8ca1dad447f8a&InstanceType=m5.large&MinCount=1&MaxCount=1&SubnetId={subnet}"
+    ));
+    assert_eq!(status, 200, "{launched}");
+    let id = launched
+        .split("<instanceId>")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let endpoints = served.done("GET", "/imds", "");
+        if let Some(endpoint) = endpoints[id].as_str() {
+            assert!(endpoint.starts_with("http://127.0.0.1:"), "{endpoint}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{endpoints}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -7,18 +7,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use aws_sim::scenario::{self, Kind, Scenario};
-use aws_sim::server::Control;
-use aws_sim::{ImdsFor, InstanceId, Latencies, Sim, Throttling, WorldConfig};
+use aws_sim::scenario::{self, Kind, Names, Scenario};
+use aws_sim::server::{Control, ImdsPorts};
+use aws_sim::{InstanceId, Latencies, Sim, Throttling, WorldConfig};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Output, complain, write_out};
-
-/// Instances beyond so many have no metadata service: each needs a port, and the usual limit of open files is 1024.
-const MOST_IMDS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -168,22 +165,17 @@ async fn serve(options: &Options) -> anyhow::Result<()> {
     // Taken before anything is printed, so that a client that reads the page at once is served.
     let ec2 = bind(options.listen)?;
     let control = bind(options.control)?;
-    let mut imds = Vec::new();
-    for (name, id) in scenario.names.of(Kind::Instance).take(MOST_IMDS) {
-        let listener = bind(SocketAddr::new(options.listen.ip(), 0))?;
-        imds.push((name.to_owned(), InstanceId::from(id), listener));
-    }
-    let served = served(&scenario, &ec2, &control, &imds)?;
-
     let Scenario { world, names, .. } = scenario;
     let sim = Sim::new(world);
     let shutdown = CancellationToken::new();
+    let imds = ImdsPorts::new(sim.clone(), options.listen.ip(), shutdown.clone());
+    imds.open()?;
+    let served = served(&sim, &names, (&ec2, &control), &imds)?;
+
     let mut servers = JoinSet::new();
-    for (_, id, listener) in imds {
-        let (sim, stop) = (sim.clone(), shutdown.clone());
-        servers.spawn(async move { sim.serve_imds(listener, ImdsFor::Instance(id), stop).await });
-    }
-    let (serving, stop) = (Control::new(sim.clone(), names), shutdown.clone());
+    let serving = Control::new(sim.clone(), names, imds.clone());
+    servers.spawn(imds.follow());
+    let stop = shutdown.clone();
     servers.spawn(async move { serving.serve(control, stop).await });
     let (serving, stop) = (sim.clone(), shutdown.clone());
     servers.spawn(async move { serving.serve_ec2(ec2, stop).await });
@@ -275,38 +267,41 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<(String, String)> {
 }
 
 fn served(
-    scenario: &Scenario<'_>,
-    ec2: &TcpListener,
-    control: &TcpListener,
-    imds: &[(String, InstanceId, TcpListener)],
+    sim: &Sim,
+    names: &Names,
+    (ec2, control): (&TcpListener, &TcpListener),
+    imds: &ImdsPorts,
 ) -> anyhow::Result<Served> {
     let all = |kind| -> BTreeMap<String, String> {
-        let named = scenario.names.of(kind);
-        named
+        names
+            .of(kind)
             .map(|(name, id)| (name.to_owned(), id.to_owned()))
             .collect()
     };
-    let mut endpoints = BTreeMap::new();
-    for (name, id, listener) in imds {
-        let endpoint = format!("http://{}", listener.local_addr()?);
-        endpoints.insert(
+    let instances = all(Kind::Instance);
+    let open = imds.endpoints();
+    let endpoints = instances.iter().filter_map(|(name, id)| {
+        let endpoint = format!("http://{}", open.get(&InstanceId::from(id.as_str()))?);
+        Some((
             name.clone(),
             Imds {
-                instance: id.to_string(),
+                instance: id.clone(),
                 endpoint,
             },
-        );
-    }
+        ))
+    });
+    let (region, account) =
+        sim.look(|world, _| (world.config.region.clone(), world.config.account.clone()));
     Ok(Served {
         endpoint: format!("http://{}", ec2.local_addr()?),
         control: format!("http://{}", control.local_addr()?),
-        region: scenario.world.config.region.clone(),
-        account: scenario.world.config.account.clone(),
-        imds: endpoints,
+        region,
+        account,
+        imds: endpoints.collect(),
         vpcs: all(Kind::Vpc),
         subnets: all(Kind::Subnet),
         security_groups: all(Kind::Group),
-        instances: all(Kind::Instance),
+        instances,
         enis: all(Kind::Eni),
     })
 }
@@ -341,9 +336,10 @@ fn page(served: &Served) -> String {
             "# and {more} more instances: --output json has them all\n"
         ));
     }
-    if let more @ 1.. = served.instances.len().saturating_sub(MOST_IMDS) {
+    if let more @ 1.. = served.instances.len().saturating_sub(served.imds.len()) {
         page.push_str(&format!(
-            "# {more} of them have no metadata: {MOST_IMDS} is the most\n"
+            "# {more} of them have no metadata: they are too many for ports
+"
         ));
     }
     let Served {
