@@ -42,7 +42,7 @@ fn attached() -> Vec<Check> {
                 let place = ec2.place().await?;
                 let instance = ec2.instance(&place.subnet, "m5.large").await?;
                 let eni = ec2.eni(&place.subnet).await?;
-                ec2.takes(Duration::from_secs(1));
+                ec2.takes(Duration::from_secs(2));
                 attach(ec2, &eni, &instance, 1).send().await?;
                 let found = ec2.described(&eni).await?;
                 same(

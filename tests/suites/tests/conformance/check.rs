@@ -31,7 +31,6 @@ macro_rules! check {
             run: |$ec2| {
                 Box::pin(async move {
                     $body
-                    #[allow(unreachable_code, reason = "a body may end in a refusal")]
                     Ok(())
                 })
             },
@@ -168,6 +167,10 @@ pub(crate) fn status_of(code: &str) -> u16 {
 }
 
 /// Two things must be the same.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "most are made for this, and read better without an ampersand"
+)]
 pub(crate) fn same<A: Debug + PartialEq<B>, B: Debug>(
     what: &str,
     found: A,

@@ -166,19 +166,36 @@ fn escape(text: &str) -> String {
         .replace('>', "&gt;")
 }
 
-/// What a target does, without what EC2 does, and without ids.
+/// What a target does, without what EC2 does, in a cell's length.
 fn short(what: &str) -> String {
+    const MOST: usize = 110;
     let what = what.split(", on EC2 ").next().unwrap_or_default();
     let what = what.split(", where EC2 says ").next().unwrap_or_default();
-    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut text: String = what
-        .replace("Some(", "")
-        .replace(')', "")
-        .chars()
-        .take(110)
-        .collect();
-    if what.chars().count() > 110 {
+    let what = without_some(&what.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut text: String = what.chars().take(MOST).collect();
+    if text.len() < what.len() {
         text.push_str("...");
     }
     text
+}
+
+/// `Some("x")` as `"x"`.
+fn without_some(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("Some(") else {
+        return text.to_owned();
+    };
+    let mut depth = 1;
+    let end = rest.find(|c| {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    let (inner, after) = end
+        .and_then(|end| rest.split_at_checked(end))
+        .unwrap_or((rest, ")"));
+    let after = after.strip_prefix(')').unwrap_or(after);
+    format!("{before}{}{}", without_some(inner), without_some(after))
 }

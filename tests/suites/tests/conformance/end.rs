@@ -142,7 +142,7 @@ fn detaching() -> Vec<Check> {
             "D API_NetworkInterfaceAttachment Status; I ansible amazon.aws#501: beyond 200 s",
             |ec2| {
                 let node = Node::run(ec2).await?;
-                ec2.takes(Duration::from_secs(1));
+                ec2.takes(Duration::from_secs(2));
                 node.detach(ec2).await?;
                 let found = ec2.described(&node.eni).await?;
                 same(
@@ -347,7 +347,7 @@ pub(crate) fn statements() -> Vec<Check> {
             |ec2| {
                 let node = Node::run(ec2).await?;
                 let other = ec2.eni(&node.place.subnet).await?;
-                ec2.takes(Duration::from_secs(1));
+                ec2.takes(Duration::from_secs(2));
                 node.detach(ec2).await?;
                 let asked = ec2
                     .sdk

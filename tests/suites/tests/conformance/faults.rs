@@ -27,9 +27,9 @@ async fn count(ec2: &Ec2, vpc: &str) -> Outcome<usize> {
     Ok(found.network_interfaces().len())
 }
 
-fn happen(ec2: &Ec2, event: Event) -> Outcome {
+fn happen(ec2: &Ec2, event: &Event) -> Outcome {
     ec2.sim()
-        .happen(&event)
+        .happen(event)
         .map(drop)
         .map_err(|error| Difference(error.to_string()))
 }
@@ -53,7 +53,7 @@ macro_rules! lost {
                 ec2.sim()
                     .inject(Fault::on("CreateNetworkInterface", $effect).when(When::Nth(1)));
                 let wait = TimeoutConfig::builder()
-                    .operation_timeout(Duration::from_millis(300))
+                    .operation_timeout(Duration::from_secs(1))
                     .build();
                 let config = ec2.sdk.config().to_builder().timeout_config(wait).build();
                 let sdk = aws_sdk_ec2::Client::from_conf(config);
@@ -297,7 +297,7 @@ fn events() -> Vec<Inside> {
                 let before = addresses(&ec2.described(&eni).await?);
                 happen(
                     ec2,
-                    Event::StealAddress {
+                    &Event::StealAddress {
                         eni: eni.clone(),
                         address: None,
                         to: None,
@@ -319,9 +319,9 @@ fn events() -> Vec<Inside> {
                 let place = ec2.place().await?;
                 let instance = ec2.instance(&place.subnet, "m5.large").await?;
                 let (eni, _) = ec2.attached(&place.subnet, &instance, 1).await?;
-                happen(ec2, Event::DetachEni { eni: eni.clone() })?;
+                happen(ec2, &Event::DetachEni { eni: eni.clone() })?;
                 ec2.eni_is(&eni, "available").await?;
-                happen(ec2, Event::DeleteEni { eni: eni.clone() })?;
+                happen(ec2, &Event::DeleteEni { eni: eni.clone() })?;
                 let asked = ec2
                     .sdk
                     .describe_network_interfaces()
@@ -348,7 +348,7 @@ fn events() -> Vec<Inside> {
                     .await?;
                 happen(
                     ec2,
-                    Event::StripTags {
+                    &Event::StripTags {
                         of: eni.clone(),
                         keys: vec!["a".to_owned()],
                     },
@@ -360,7 +360,7 @@ fn events() -> Vec<Inside> {
                 )?;
                 happen(
                     ec2,
-                    Event::SetGroups {
+                    &Event::SetGroups {
                         eni: eni.clone(),
                         groups: vec![group.clone()],
                     },
@@ -381,7 +381,7 @@ fn events() -> Vec<Inside> {
                 let place = ec2.place().await?;
                 happen(
                     ec2,
-                    Event::FillSubnet {
+                    &Event::FillSubnet {
                         subnet: place.subnet.clone(),
                         leaving: 2,
                     },
@@ -392,7 +392,7 @@ fn events() -> Vec<Inside> {
                 asked.refused(&["InsufficientFreeAddressesInSubnet"])?;
                 happen(
                     ec2,
-                    Event::EmptySubnet {
+                    &Event::EmptySubnet {
                         subnet: place.subnet.clone(),
                     },
                 )?;
@@ -408,7 +408,7 @@ fn events() -> Vec<Inside> {
                 let pattern = Fragments::OneInEachPrefix;
                 happen(
                     ec2,
-                    Event::FragmentSubnet {
+                    &Event::FragmentSubnet {
                         subnet: place.subnet.clone(),
                         pattern,
                     },
@@ -441,7 +441,7 @@ fn events() -> Vec<Inside> {
                 let description = "aws-K8S-i-1".to_owned();
                 happen(
                     ec2,
-                    Event::CreateOrphan {
+                    &Event::CreateOrphan {
                         subnet: place.subnet.clone(),
                         tags,
                         description,
@@ -465,7 +465,7 @@ fn events() -> Vec<Inside> {
                 let eni = ec2.eni(&place.subnet).await?;
                 happen(
                     ec2,
-                    Event::Stick {
+                    &Event::Stick {
                         step: Step::Attach,
                         eni: None,
                     },
@@ -489,7 +489,7 @@ fn events() -> Vec<Inside> {
                 )?;
                 happen(
                     ec2,
-                    Event::Unstick {
+                    &Event::Unstick {
                         step: Step::Attach,
                         eni: None,
                     },

@@ -50,6 +50,9 @@ impl Answer {
         if self.status == status && codes.contains(&code) {
             return Ok(());
         }
+        if self.status == 200 {
+            return Err(Difference("accepted".to_owned()));
+        }
         let said = self.text("Message").unwrap_or("no message");
         Err(Difference(format!(
             "{code} [{}]: {said}, where EC2 says {} [{status}]",

@@ -126,7 +126,7 @@ fn running() -> Vec<Check> {
             "D Instance lifecycle",
             |ec2| {
                 let place = ec2.place().await?;
-                ec2.takes(Duration::from_secs(1));
+                ec2.takes(Duration::from_secs(2));
                 let id = ec2
                     .launch(&place.subnet, "m5.large")
                     .await?
@@ -508,7 +508,7 @@ pub(crate) fn statements() -> Vec<Check> {
                             .to_owned(),
                     );
                 }
-                same("the second", &made[1], &made[0])?;
+                holds(made[1] == made[0], "makes a second one")?;
             }
         ),
     ]

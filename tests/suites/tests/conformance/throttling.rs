@@ -240,8 +240,8 @@ pub(crate) fn checks() -> Vec<Inside> {
                 "C aws-sdk-ec2: RequestLimitExceeded is retried",
                 |ec2| {
                     let retry = RetryConfig::standard()
-                        .with_max_attempts(8)
-                        .with_initial_backoff(Duration::from_millis(50));
+                        .with_max_attempts(12)
+                        .with_initial_backoff(Duration::from_millis(100));
                     let config = ec2.sdk.config().to_builder().retry_config(retry).build();
                     let sdk = aws_sdk_ec2::Client::from_conf(config);
                     for _ in 0..3 {
@@ -257,7 +257,7 @@ pub(crate) fn checks() -> Vec<Inside> {
                 }
             ),
             |config| {
-                let one = aws_sim::Size::new(1, 20.0);
+                let one = aws_sim::Size::new(1, 1.0);
                 config.throttling =
                     aws_sim::Throttling::Custom([("DescribeVpcs".to_owned(), one)].into());
             },
