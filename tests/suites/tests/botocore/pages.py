@@ -6,8 +6,6 @@ from botocore import xform_name
 
 import check
 
-# What an operation has to be told beside the size of a page.
-ARGUMENTS = {}
 # The smallest page where it is not 5. There are 1395 instance types: pages of 5 would be throttled, as EC2 would.
 PAGE = {"DescribeInstanceTypes": 100, "DescribeInstanceTypeOfferings": 100}
 # What CNIs, controllers and tools page through. That the simulator stops knowing one of these would be a regression.
@@ -22,8 +20,8 @@ NEEDED = {
     "DescribeTags",
     "DescribeVpcs",
 }
-# Of these the check makes enough for several pages.
-SEVERAL = {"DescribeInstanceTypes", "DescribeNetworkInterfaces", "DescribeSecurityGroups", "DescribeSubnets", "DescribeTags"}
+# Of these there are several pages: not of images, and five VPCs are all that an account may have.
+SEVERAL = NEEDED - {"DescribeImages", "DescribeVpcs"}
 
 
 def every_paginator_walks_to_the_end():
@@ -34,12 +32,11 @@ def every_paginator_walks_to_the_end():
     assert NEEDED <= known, f"not served: {NEEDED - known}"
     for operation in sorted(known):
         paginator = ec2.get_paginator(xform_name(operation))
-        arguments = ARGUMENTS.get(operation, {})
-        pages = list(paginator.paginate(**arguments, PaginationConfig={"PageSize": PAGE.get(operation, 5)}))
+        pages = list(paginator.paginate(PaginationConfig={"PageSize": PAGE.get(operation, 5)}))
         assert not pages[-1].get("NextToken"), operation
         key = paginator.result_keys[0]
         walked = contents(item for page in pages for item in key.search(page) or [])
-        whole = contents(paginator.paginate(**arguments).build_full_result().get(key.expression, []))
+        whole = contents(paginator.paginate().build_full_result().get(key.expression, []))
         assert walked == whole, f"{operation}: {len(walked)} in pages, {len(whole)} at once"
         assert operation not in SEVERAL or len(pages) > 1, f"{operation}: {len(whole)} on one page"
         print(f"{operation}: {len(whole)} on {len(pages)} pages")
@@ -61,6 +58,15 @@ def a_walk_shows_each_eni_once():
 
 def populate(ec2):
     """More than one page of most that can be listed."""
+    image = ec2.describe_images()["Images"][0]["ImageId"]
+    _, subnet = check.place(ec2)
+    instances = [
+        ec2.run_instances(ImageId=image, InstanceType="t3.medium", MinCount=1, MaxCount=1, SubnetId=subnet)["Instances"][0]
+        for _ in range(5)
+    ]
+    ec2.get_waiter("instance_running").wait(
+        InstanceIds=[instance["InstanceId"] for instance in instances], WaiterConfig={"Delay": 1}
+    )
     vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
     for number in range(6):
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{200 + number}.0/24")["Subnet"]["SubnetId"]
