@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 
 use vpc_lab::sandbox;
 
-use check::Check;
+use check::{Check, Difference};
 use peers::Peer;
 use world::Inside;
 
@@ -78,6 +78,8 @@ mod server;
 mod tags;
 #[path = "conformance/throttling.rs"]
 mod throttling;
+#[path = "conformance/trunks.rs"]
+mod trunks;
 #[path = "conformance/types.rs"]
 mod types;
 #[path = "localstack/venv.rs"]
@@ -117,6 +119,7 @@ fn checks() -> Vec<Check> {
         ipv6::statements(),
         reservations::statements(),
         tags::statements(),
+        trunks::statements(),
         end::statements(),
         wire::statements(),
     ]
@@ -224,7 +227,9 @@ fn on_aws_sim(runtime: &Arc<Runtime>, inside: Inside) -> Trial {
             let mut world = world::config();
             config(&mut world);
             let ec2 = world::serve(world)?;
-            (check.run)(&ec2).await
+            (check.run)(&ec2).await?;
+            let sound = ec2.sim().look(|world, _| world.check_invariants());
+            sound.map_err(|broken| Difference(format!("aws-sim is broken: {broken}")))
         });
         outcome.map_err(|difference| {
             format!("{difference}\nEC2: {} ({})", check.says, check.source).into()

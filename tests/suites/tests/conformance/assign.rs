@@ -47,7 +47,7 @@ fn assigning() -> Vec<Check> {
         check!(
             "AssignPrivateIpAddresses.count returns only new",
             "The answer lists the new addresses, not those that were there.",
-            "D API_AssignPrivateIpAddresses; C amazon-vpc-cni-k8s adds what is answered",
+            "M AssignedPrivateIpAddresses; R that those before it are not listed",
             |ec2| {
                 let place = ec2.place().await?;
                 let eni = ec2.eni(&place.subnet).await?;

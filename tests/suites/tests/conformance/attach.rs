@@ -37,7 +37,7 @@ fn attached() -> Vec<Check> {
         check!(
             "Attach.async status attaching",
             "The ENI is in-use and attaching at first, attached later.",
-            "D API_NetworkInterfaceAttachment Status; C amazon-vpc-cni-k8s waits for attached",
+            "D API_NetworkInterfaceAttachment Status; C amazon-vpc-cni-k8s waits after attach",
             |ec2| {
                 let place = ec2.place().await?;
                 let instance = ec2.instance(&place.subnet, "m5.large").await?;

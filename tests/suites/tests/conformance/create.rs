@@ -201,13 +201,13 @@ fn answers() -> Vec<Check> {
             "CreateNetworkInterface.InterfaceType=trunk",
             Trunk,
             "trunk",
-            "D API_CreateNetworkInterface; C vpc-resource-controller"
+            "D API_CreateNetworkInterface; M NetworkInterfaceCreationType"
         ),
         interface_type!(
             "CreateNetworkInterface.InterfaceType=branch",
             Branch,
             "branch",
-            "D API_CreateNetworkInterface; C vpc-resource-controller"
+            "D API_CreateNetworkInterface; M NetworkInterfaceCreationType"
         ),
         interface_type!(
             "CreateNetworkInterface.InterfaceType=efa",

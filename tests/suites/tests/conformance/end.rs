@@ -178,7 +178,7 @@ fn detaching() -> Vec<Check> {
         check!(
             "Detach.primary",
             "The primary ENI stays for the instance's life.",
-            "I getmoto/moto#7678, redhat-performance/cloud-governance#950",
+            "I getmoto/moto#7678, cloud-governance#950",
             |ec2| {
                 let node = Node::run(ec2).await?;
                 let primary = ec2

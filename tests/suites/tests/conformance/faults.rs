@@ -285,7 +285,7 @@ fn events() -> Vec<Inside> {
         as_is(check!(
             "Events.an address is stolen",
             "An address that another took is on that one, and no longer on ours.",
-            "D AllowReassignment; C amazon-vpc-cni-k8s reconciles it",
+            "D AllowReassignment",
             |ec2| {
                 let place = ec2.place().await?;
                 let eni = ec2.eni(&place.subnet).await?;
@@ -314,7 +314,7 @@ fn events() -> Vec<Inside> {
         as_is(check!(
             "Events.an ENI is detached, and deleted, from outside",
             "It is available, and then gone, without anyone having asked.",
-            "C amazon-vpc-cni-k8s reconciles it",
+            "C the API of aws-sim",
             |ec2| {
                 let place = ec2.place().await?;
                 let instance = ec2.instance(&place.subnet, "m5.large").await?;
@@ -334,7 +334,7 @@ fn events() -> Vec<Inside> {
         as_is(check!(
             "Events.tags are stripped, groups drift",
             "Tags are gone and groups are others.",
-            "C amazon-vpc-cni-k8s finds its ENIs by tags",
+            "C the API of aws-sim",
             |ec2| {
                 let place = ec2.place().await?;
                 let group = ec2.group(&place.vpc, "other").await?;
@@ -526,7 +526,7 @@ fn metadata() -> Vec<Inside> {
             check!(
                 "Faults.IMDS is frozen",
                 "An ENI that was attached since is not in it, however late it is.",
-                "C amazon-vpc-cni-k8s finds IMDS and EC2 out of step",
+                "C the API of aws-sim",
                 |ec2| {
                     let imds = Imds::start(ec2).await?;
                     ec2.sim().inject_imds(ImdsFault::new(ImdsEffect::Frozen));

@@ -200,7 +200,7 @@ fn running() -> Vec<Check> {
         check!(
             "RunInstances.unknown AMI",
             "An image that is not there is refused by its id.",
-            "I hashicorp/terraform-provider-aws: quoted often",
+            "I quoted in logs of terraform",
             |ec2| {
                 let place = ec2.place().await?;
                 let image = "ami-0fedcba9876543210";
@@ -305,7 +305,7 @@ fn describing() -> Vec<Check> {
         check!(
             "DescribeInstances.notfound",
             "An instance that is not there is refused by its id.",
-            "D Error codes; I kubernetes/autoscaler: quoted often",
+            "S stackd",
             |ec2| {
                 let asked = ec2
                     .sdk

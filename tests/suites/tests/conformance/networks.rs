@@ -124,7 +124,7 @@ pub(crate) fn table() -> Vec<Check> {
         check!(
             "DescribeSubnets.notfound",
             "A subnet that is not there is refused by its id.",
-            "D Error codes; I aws/karpenter-provider-aws#2050",
+            "S stackd",
             |ec2| {
                 let asked = ec2
                     .sdk
@@ -189,7 +189,7 @@ pub(crate) fn table() -> Vec<Check> {
         check!(
             "DescribeSecurityGroups.notfound",
             "A group that is not there is refused by its id.",
-            "D Error codes; I hashicorp/terraform#7217",
+            "S stackd",
             |ec2| {
                 let asked = ec2
                     .sdk

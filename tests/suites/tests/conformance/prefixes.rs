@@ -3,12 +3,34 @@
 use std::collections::BTreeSet;
 
 use crate::assign::{LIMIT, answered_prefixes, assign};
-use crate::check::{Check, MustFail as _, Need as _, check, same};
+use crate::check::{Check, MustFail as _, Need as _, check, holds, same};
 use crate::create::NO_BLOCKS;
-use crate::ec2::{addresses, prefixes};
+use crate::ec2::{ZONE, addresses, prefixes};
 
 pub(crate) fn statements() -> Vec<Check> {
     vec![
+        check!(
+            "Subnet.of a second CIDR of the VPC",
+            "A VPC may have a CIDR of 100.64.0.0/10 besides, with subnets like any other.",
+            "D VPC CIDR blocks; D EKS custom networking",
+            |ec2| {
+                let vpc = ec2.vpc().await?;
+                let more = ec2.sdk.associate_vpc_cidr_block().vpc_id(&vpc);
+                more.cidr_block("100.64.0.0/16").send().await?;
+                let subnet = ec2.subnet_in(&vpc, "100.64.1.0/24", ZONE).await?;
+                let eni = ec2.eni(&subnet).await?;
+                let address = ec2
+                    .described(&eni)
+                    .await?
+                    .private_ip_address
+                    .need("address")?;
+                holds(
+                    address.starts_with("100.64.1."),
+                    format!("address {address}"),
+                )?;
+                same("free", ec2.free(&subnet).await?, 250)?;
+            }
+        ),
         check!(
             "Slots.a prefix takes one, as an address does",
             "Of a t3.medium's six slots the own address takes one, and each address or prefix one more.",

@@ -98,7 +98,7 @@ pub(crate) fn table() -> Vec<Check> {
         check!(
             "CreateNetworkInterface.DryRun",
             "A dry run says that it would have succeeded, and does nothing.",
-            "D API_CreateNetworkInterface DryRun; I quoted often",
+            "S stackd",
             |ec2| {
                 let place = ec2.place().await?;
                 let text = "Request would have succeeded, but DryRun flag is set.";

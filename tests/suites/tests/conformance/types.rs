@@ -88,7 +88,7 @@ pub(crate) fn table() -> Vec<Check> {
         check!(
             "DescribeInstanceTypes.invalid",
             "A type that there is not is refused by its name.",
-            "I aws/karpenter-provider-aws, eksctl: quoted often",
+            "S stackd instance_type_inputs.json",
             |ec2| {
                 let asked = ec2
                     .sdk

@@ -7,8 +7,11 @@ use aws_sdk_ec2::client::Waiters as _;
 use aws_sdk_ec2::config::{AsyncSleep, SharedAsyncSleep, Sleep};
 use aws_sdk_ec2::types::AttributeValue;
 
+use aws_sim::Event;
+use aws_sim::subnet::Order;
+
 use crate::check::{MustFail as _, Need as _, Outcome, check, holds, same};
-use crate::ec2::{Ec2, filter, tag};
+use crate::ec2::{Ec2, filter, prefixes, tag};
 use crate::metadata::Imds;
 use crate::world::{Inside, as_is, with};
 
@@ -107,7 +110,7 @@ pub(crate) fn checks() -> Vec<Inside> {
             check!(
                 "Views.IMDS lags behind EC2",
                 "EC2 says attached; the MAC appears in IMDS later, and goes later.",
-                "C amazon-vpc-cni-k8s polls IMDS for the MAC after attach",
+                "C amazon-vpc-cni-k8s waits after attach",
                 |ec2| {
                     let place = ec2.place().await?;
                     let instance = ec2.instance(&place.subnet, "m5.large").await?;
@@ -216,7 +219,7 @@ pub(crate) fn checks() -> Vec<Inside> {
             check!(
                 "Views.a MAC appears before its leaves",
                 "A MAC is listed in IMDS while some of what is below it is still 404.",
-                "C amazon-vpc-cni-k8s retries on 404",
+                "R",
                 |ec2| {
                     let place = ec2.place().await?;
                     let instance = ec2.instance(&place.subnet, "m5.large").await?;
@@ -254,7 +257,7 @@ pub(crate) fn checks() -> Vec<Inside> {
             check!(
                 "Time.states take as long as they are told to",
                 "An ENI is pending for its latency, then available; an attachment and a detachment likewise.",
-                "C amazon-vpc-cni-k8s's waits; I ansible amazon.aws#501",
+                "I ansible amazon.aws#501",
                 |ec2| {
                     let place = ec2.place().await?;
                     ec2.takes(Duration::from_secs(300));
@@ -391,6 +394,80 @@ pub(crate) fn checks() -> Vec<Inside> {
             ),
             |config| config.short_pages = true,
         ),
+        with(
+            check!(
+                "Subnet.the lowest address first",
+                "With that order, ENIs get the first addresses of the subnet, and prefixes the first free blocks.",
+                "C the API of aws-sim",
+                |ec2| {
+                    let place = ec2.place().await?;
+                    for last in 4..8 {
+                        let made = ec2
+                            .sdk
+                            .create_network_interface()
+                            .subnet_id(&place.subnet)
+                            .send()
+                            .await?;
+                        let address = made
+                            .network_interface
+                            .and_then(|eni| eni.private_ip_address);
+                        same("address", address, Some(format!("10.0.1.{last}")))?;
+                    }
+                    let made = ec2
+                        .sdk
+                        .create_network_interface()
+                        .subnet_id(&place.subnet)
+                        .ipv4_prefix_count(1);
+                    let eni = made.send().await?.network_interface.need("ENI")?;
+                    same("prefix", prefixes(&eni), ["10.0.1.16/28"])?;
+                }
+            ),
+            |config| config.order = Order::Lowest,
+        ),
+        with(
+            check!(
+                "Subnet.the worst address first",
+                "With that order, fourteen ENIs are enough to leave a /24 without a whole /28.",
+                "I aws/amazon-vpc-cni-k8s#1836",
+                |ec2| {
+                    let place = ec2.place().await?;
+                    for _ in 0..14 {
+                        create(ec2, &place.subnet).await?;
+                    }
+                    let asked = ec2
+                        .sdk
+                        .create_network_interface()
+                        .subnet_id(&place.subnet)
+                        .ipv4_prefix_count(1);
+                    asked.send().await.refused(&["InsufficientCidrBlocks"])?;
+                    same("free", ec2.free(&place.subnet).await?, 251 - 14)?;
+                }
+            ),
+            |config| config.order = Order::Fragmenting,
+        ),
+        as_is(check!(
+            "Time.the clock of EC2 steps",
+            "The time of day that EC2 shows jumps back, while states take as long as before.",
+            "C the API of aws-sim",
+            |ec2| {
+                let place = ec2.place().await?;
+                let launched = async || -> Outcome<i64> {
+                    let instance = ec2.launch(&place.subnet, "m5.large").await?;
+                    Ok(instance.launch_time.need("launchTime")?.secs())
+                };
+                let before = launched().await?;
+                let back = Event::StepClock {
+                    by: Duration::from_secs(3600),
+                    back: true,
+                };
+                ec2.sim().happen(&back).map_err(anyhow::Error::from)?;
+                let after = launched().await?;
+                holds(
+                    (before - after - 3600).abs() < 60,
+                    format!("{before} and then {after}"),
+                )?;
+            }
+        )),
         with(
             check!(
                 "Subnet.the other code of a full one",
