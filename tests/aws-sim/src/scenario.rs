@@ -102,10 +102,19 @@ pub fn load<'t>(files: &[File<'t>], base: &WorldConfig) -> Result<Scenario<'t>, 
     let config = config.unwrap_or_else(|| base.clone());
     let latencies = config.latencies;
     // At the beginning everything is done that the file asks for.
-    let mut world = World::new(WorldConfig { latencies: Latencies::NONE, ..config });
+    let mut world = World::new(WorldConfig {
+        latencies: Latencies::NONE,
+        ..config
+    });
     let mut names = Names::default();
     for document in &documents {
-        build(document, &mut Builder { world: &mut world, names: &mut names })?;
+        build(
+            document,
+            &mut Builder {
+                world: &mut world,
+                names: &mut names,
+            },
+        )?;
     }
     world.config.latencies = latencies;
     let mut steps = Vec::new();
@@ -113,7 +122,12 @@ pub fn load<'t>(files: &[File<'t>], base: &WorldConfig) -> Result<Scenario<'t>, 
         go_wrong(document, &mut world, &names)?;
         steps.extend(document.tables("step")?);
     }
-    Ok(Scenario { world, names, title, steps })
+    Ok(Scenario {
+        world,
+        names,
+        title,
+        steps,
+    })
 }
 
 /// Whether a file describes a network, or only what happens in one.
@@ -125,18 +139,38 @@ pub fn describes_network((file, text): File<'_>) -> Result<bool, FileError> {
 }
 
 fn build(document: &Document<'_>, builder: &mut Builder<'_>) -> Result<(), FileError> {
-    document.tables("vpc")?.iter().try_for_each(|entry| builder.vpc(entry))?;
-    document.tables("subnet")?.iter().try_for_each(|entry| builder.subnet(entry))?;
-    document.tables("security-group")?.iter().try_for_each(|entry| builder.group(entry))?;
-    document.tables("instance")?.iter().try_for_each(|entry| builder.instances(entry))?;
-    document.tables("eni")?.iter().try_for_each(|entry| builder.lone_eni(entry))
+    document
+        .tables("vpc")?
+        .iter()
+        .try_for_each(|entry| builder.vpc(entry))?;
+    document
+        .tables("subnet")?
+        .iter()
+        .try_for_each(|entry| builder.subnet(entry))?;
+    document
+        .tables("security-group")?
+        .iter()
+        .try_for_each(|entry| builder.group(entry))?;
+    document
+        .tables("instance")?
+        .iter()
+        .try_for_each(|entry| builder.instances(entry))?;
+    document
+        .tables("eni")?
+        .iter()
+        .try_for_each(|entry| builder.lone_eni(entry))
 }
 
-fn go_wrong<'t>(document: &Document<'t>, world: &mut World, names: &Names) -> Result<(), FileError> {
+fn go_wrong<'t>(
+    document: &Document<'t>,
+    world: &mut World,
+    names: &Names,
+) -> Result<(), FileError> {
     let named = |world: &World, part: &str| -> Result<Vec<Entry<'t>>, FileError> {
         let entries = document.tables(part)?;
-        let replaced =
-            entries.iter().map(|entry| entry.replaced(&mut |text| names.replace(world, text)));
+        let replaced = entries
+            .iter()
+            .map(|entry| entry.replaced(&mut |text| names.replace(world, text)));
         replaced.collect()
     };
     for entry in named(world, "fault")? {
@@ -145,7 +179,9 @@ fn go_wrong<'t>(document: &Document<'t>, world: &mut World, names: &Names) -> Re
         world.faults.add(fault);
     }
     for entry in named(world, "imds-fault")? {
-        world.faults.add_imds(SimTime::ZERO, entry.read::<ImdsFault>()?);
+        world
+            .faults
+            .add_imds(SimTime::ZERO, entry.read::<ImdsFault>()?);
     }
     for entry in named(world, "deny")? {
         let deny: Deny = entry.read()?;
@@ -160,7 +196,9 @@ fn go_wrong<'t>(document: &Document<'t>, world: &mut World, names: &Names) -> Re
 
 /// Whether any action matches: a rule with a slip of the pen would never act.
 pub(crate) fn check_action(pattern: Option<&str>) -> Result<(), String> {
-    let Some(pattern) = pattern else { return Ok(()) };
+    let Some(pattern) = pattern else {
+        return Ok(());
+    };
     let bare = pattern.strip_prefix("ec2:").unwrap_or(pattern);
     if actions::names().any(|name| wildcard(bare, name)) {
         return Ok(());

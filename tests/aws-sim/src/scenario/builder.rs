@@ -109,6 +109,7 @@ pub(super) fn refused(entry: &Entry<'_>, field: &str, error: &Ec2Error) -> FileE
         "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => {
             "; make the subnet larger"
         }
+        "NetworkInterfaceLimitExceeded" => "; raise `eni-quota` in [world]",
         "InvalidSubnet.Range" => "; it must be a /16 to a /28 within a CIDR of its VPC",
         "InvalidSubnet.Conflict" => "; subnets of a VPC must not overlap",
         "InvalidVpc.Range" => "; it must be a /16 to a /28, apart from the VPC's others",

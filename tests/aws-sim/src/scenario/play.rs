@@ -173,7 +173,9 @@ impl Player {
     fn step(&mut self, entry: &Entry<'_>) -> Result<(), FileError> {
         let entry = entry.replaced(&mut |text| self.names.replace(&self.world, text))?;
         let step: Step = entry.read()?;
-        let doing = step.doing().map_err(|(field, what)| entry.error(field, what))?;
+        let doing = step
+            .doing()
+            .map_err(|(field, what)| entry.error(field, what))?;
         match doing {
             Doing::Say(say) => self.lines.push(Line::Say {
                 say: say.to_owned(),
