@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::Runtime;
 
@@ -48,6 +49,8 @@ mod differences;
 mod ec2;
 #[path = "conformance/end.rs"]
 mod end;
+#[path = "conformance/events.rs"]
+mod events;
 #[path = "conformance/faults.rs"]
 mod faults;
 #[path = "conformance/http.rs"]
@@ -134,6 +137,7 @@ fn insides() -> Vec<Inside> {
         views::checks(),
         throttling::checks(),
         imds::checks(),
+        events::checks(),
         faults::checks(),
         accounts::checks(),
     ]
@@ -146,7 +150,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They wait for states more than they work.
     arguments.test_threads.get_or_insert(8);
-    let peers = if arguments.list { Ok(()) } else { prepare() };
+    let missing = if arguments.list {
+        Vec::new()
+    } else {
+        prepare()
+    };
     // After the sandbox: it must be entered before there is any thread.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -155,7 +163,7 @@ fn main() -> ExitCode {
         .map(Arc::new)
         .expect("a runtime");
     if std::env::var_os("CONFORMANCE_WRITE").is_some() {
-        return write(peers);
+        return write(missing);
     }
     let any = checks().into_iter().map(world::as_is);
     let mut trials: Vec<_> = any
@@ -176,28 +184,39 @@ fn main() -> ExitCode {
             let compared = found.and_then(|found| differences::compare(peer, &found));
             compared.map_err(|error| format!("{error:#}").into())
         });
-        if let Err(error) = &peers {
-            println!("SKIPPED conformance::{}: {error:#}", trial.name());
+        let reason = missing.iter().find(|(missing, _)| *missing == peer);
+        if let Some((_, why)) = reason {
+            println!("SKIPPED conformance::{}: {why:#}", trial.name());
         }
-        trials.push(trial.with_ignored_flag(peers.is_err()));
+        trials.push(trial.with_ignored_flag(reason.is_some()));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// Installs the other simulators, and then enters the sandbox, from within which their packages are out of reach.
-fn prepare() -> anyhow::Result<()> {
-    let installed = Peer::ALL.into_iter().try_for_each(Peer::install);
-    sandbox::enter()?;
-    installed
+/// Answers those that can't be had, and why.
+fn prepare() -> Vec<(Peer, anyhow::Error)> {
+    let installed = Peer::ALL.map(|peer| (peer, peer.install()));
+    let entered = sandbox::enter();
+    let could = installed.into_iter().map(|(peer, installed)| {
+        let entered = entered.as_ref().map_err(|error| anyhow!("{error:#}"));
+        (peer, installed.and(entered.copied()))
+    });
+    could
+        .filter_map(|(peer, could)| Some((peer, could.err()?)))
+        .collect()
 }
 
 /// Writes the list of differences and the README's table anew.
-fn write(peers: anyhow::Result<()>) -> ExitCode {
-    let written = peers.and_then(|()| {
-        let all = checks();
-        let [moto, localstack] = Peer::ALL.map(|peer| peer.differences(&all));
-        differences::write(&all, &moto?, &localstack?)
-    });
+fn write(missing: Vec<(Peer, anyhow::Error)>) -> ExitCode {
+    let written = match missing.into_iter().next() {
+        Some((_, why)) => Err(why),
+        None => {
+            let all = checks();
+            let [moto, localstack] = Peer::ALL.map(|peer| peer.differences(&all));
+            moto.and_then(|moto| differences::write(&all, &moto, &localstack?))
+        }
+    };
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
