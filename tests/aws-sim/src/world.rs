@@ -24,10 +24,10 @@ use serde::{Deserialize, Serialize};
 pub use self::eni::{
     Ask, Attachment, AttachmentStatus, ConnectionTracking, EnaSrd, Eni, EniKind, EniSpec,
 };
-pub(crate) use self::instance::NewInstance;
 pub use self::instance::{
     Credits, ImdsOptions, Instance, InstanceState, LaunchSpec, Settings, StateReason,
 };
+pub(crate) use self::instance::{NewInstance, Place};
 pub use self::leaks::LeakedEni;
 pub(crate) use self::network::NewRule;
 pub use self::network::{

@@ -67,15 +67,15 @@ impl Instance {
     pub(crate) fn new(
         world: &mut World,
         now: SimTime,
-        place: &Subnet,
+        place: Place,
         spec: NewInstance,
     ) -> Instance {
         Instance {
             id: InstanceId::new(&mut world.dice),
             kind: spec.kind,
-            subnet: place.id.clone(),
-            vpc: place.vpc.clone(),
-            az: place.az.clone(),
+            subnet: place.subnet,
+            vpc: place.vpc,
+            az: place.az,
             image: spec.image,
             reservation: spec.reservation,
             launch_index: 0,
@@ -102,6 +102,23 @@ impl Instance {
             self.state,
             InstanceState::ShuttingDown | InstanceState::Terminated
         )
+    }
+}
+
+/// Where an instance is.
+pub(crate) struct Place {
+    subnet: SubnetId,
+    vpc: VpcId,
+    az: String,
+}
+
+impl From<&Subnet> for Place {
+    fn from(subnet: &Subnet) -> Place {
+        Place {
+            subnet: subnet.id.clone(),
+            vpc: subnet.vpc.clone(),
+            az: subnet.az.clone(),
+        }
     }
 }
 
@@ -282,7 +299,7 @@ impl World {
         let place = self
             .subnets
             .get(&spec.subnet)
-            .cloned()
+            .map(Place::from)
             .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let eni = self.new_eni(EniSpec {
             groups: spec.groups,
@@ -298,7 +315,7 @@ impl World {
         };
         let instance = Instance {
             state: InstanceState::Running,
-            ..Instance::new(self, now, &place, new)
+            ..Instance::new(self, now, place, new)
         };
         let attachment = Attachment {
             id: AttachmentId::new(&mut self.dice),

@@ -16,8 +16,8 @@ use crate::subnet::AddressPool;
 use crate::subnet6::Ipv6Pool;
 use crate::time::SimTime;
 use crate::world::{
-    Attachment, AttachmentStatus, Eni, ImdsOptions, Instance, Made, NewInstance, Settings, Tags,
-    Token, Transition, World, fingerprint,
+    Attachment, AttachmentStatus, Eni, ImdsOptions, Instance, Made, NewInstance, Place, Settings,
+    Tags, Token, Transition, World, fingerprint,
 };
 use crate::xml::Xml;
 
@@ -101,7 +101,7 @@ pub(super) fn run(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<
         };
         let place = world
             .subnet(&primary)
-            .cloned()
+            .map(Place::from)
             .ok_or_else(|| Ec2Error::no_such_subnet(&primary))?;
         let instance = Instance {
             launch_index: made.len(),
@@ -109,7 +109,7 @@ pub(super) fn run(world: &mut World, now: SimTime, input: &Input<'_>) -> Result<
             key_name: asked.key_name.map(str::to_owned),
             user_data: asked.user_data.map(str::to_owned),
             settings: asked.settings.clone(),
-            ..Instance::new(world, now, &place, spec)
+            ..Instance::new(world, now, place, spec)
         };
         made.push(instance.id.clone());
         launch(world, now, instance, &nics, enis)?;
