@@ -67,9 +67,9 @@ def populate(ec2):
     ec2.get_waiter("instance_running").wait(
         InstanceIds=[instance["InstanceId"] for instance in instances], WaiterConfig={"Delay": 1}
     )
-    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    vpc = ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     for number in range(6):
-        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{200 + number}.0/24")["Subnet"]["SubnetId"]
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.9.{number}.0/24")["Subnet"]["SubnetId"]
         ec2.create_security_group(GroupName=f"group-{number}", Description="of a check", VpcId=vpc)
         eni = ec2.create_network_interface(SubnetId=subnet)["NetworkInterface"]["NetworkInterfaceId"]
         ec2.create_tags(Resources=[eni], Tags=[{"Key": "number", "Value": str(number)}])
