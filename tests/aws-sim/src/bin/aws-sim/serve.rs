@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use aws_sim::scenario::{self, Kind, Names, Scenario};
 use aws_sim::server::{Control, ImdsPorts};
+use aws_sim::subnet::Order;
 use aws_sim::{InstanceId, Latencies, Sim, Throttling, WorldConfig};
+use clap::ValueEnum;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -64,6 +66,10 @@ struct Usual {
     /// The same seed gives the same ids, MAC addresses and choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Which free address or block is given out next. EC2 promises no order; the lowest first can be foreseen by
+    /// whoever names addresses.
+    #[arg(long, value_enum, default_value = "lowest")]
+    order: NextFree,
     /// Milliseconds that attaching and detaching take.
     #[arg(long, default_value_t = 1000, value_name = "MS")]
     attach_ms: u64,
@@ -75,12 +81,27 @@ struct Usual {
     describe_lag_ms: u64,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum NextFree {
+    /// The lowest.
+    Lowest,
+    /// Any.
+    Random,
+    /// The one that spoils the most blocks.
+    Fragmenting,
+}
+
 impl Usual {
     fn config(&self) -> WorldConfig {
         let slow = Duration::from_millis(self.attach_ms);
         WorldConfig {
             region: self.region.clone(),
             seed: self.seed,
+            order: match self.order {
+                NextFree::Lowest => Order::Lowest,
+                NextFree::Random => Order::Random,
+                NextFree::Fragmenting => Order::Fragmenting,
+            },
             latencies: Latencies {
                 attach: slow,
                 detach: slow,
