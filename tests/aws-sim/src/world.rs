@@ -243,6 +243,8 @@ pub struct World {
     pub(crate) sequence: u64,
     now: SimTime,
     revision: u64,
+    /// The revision whose invariants were checked last.
+    checked: Option<u64>,
 }
 
 impl World {
@@ -278,6 +280,7 @@ impl World {
             sequence: 0,
             now: SimTime::ZERO,
             revision: 0,
+            checked: None,
         }
     }
 

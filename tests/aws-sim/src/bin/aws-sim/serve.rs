@@ -113,12 +113,13 @@ impl Usual {
         }
     }
 
-    /// A VPC with two subnets in two zones, and instances in them.
+    /// A VPC with two subnets in two zones, and instances in them. Its addresses are those of EC2's default VPCs, so
+    /// that they are not also those of the VPC that a caller makes.
     fn network(&self) -> String {
         let mut text = "\
-            [[vpc]]\nname = \"vpc\"\ncidrs = [\"10.0.0.0/16\"]\n\
-            [[subnet]]\nname = \"subnet-a\"\nzone = \"a\"\ncidr = \"10.0.0.0/20\"\n\
-            [[subnet]]\nname = \"subnet-b\"\nzone = \"b\"\ncidr = \"10.0.16.0/20\"\n"
+            [[vpc]]\nname = \"vpc\"\ncidrs = [\"172.31.0.0/16\"]\n\
+            [[subnet]]\nname = \"subnet-a\"\nzone = \"a\"\ncidr = \"172.31.0.0/20\"\n\
+            [[subnet]]\nname = \"subnet-b\"\nzone = \"b\"\ncidr = \"172.31.16.0/20\"\n"
             .to_owned();
         for n in 1..=self.instances {
             let (zone, kind) = (if n % 2 == 1 { "a" } else { "b" }, &self.instance_type);
