@@ -181,13 +181,7 @@ impl World {
             .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let (vpc, az) = (place.vpc.clone(), place.az.clone());
         let gives_ipv6 = place.attributes.assign_ipv6_on_creation && spec.kind != EniKind::EfaOnly;
-        let count = self.eni_counts.get(self.owner(&vpc)).copied();
-        if count.unwrap_or(0) >= self.config.eni_quota {
-            return Err(Ec2Error::client(
-                "NetworkInterfaceLimitExceeded",
-                "The maximum number of network interfaces has been reached.",
-            ));
-        }
+        self.check_eni_quota(&vpc, 0)?;
         let groups = self.groups_for(&vpc, spec.groups)?;
         let primary = match spec.primary {
             _ if spec.kind == EniKind::EfaOnly => None,
@@ -242,6 +236,18 @@ impl World {
             ena_srd: None,
             tags: spec.tags,
         })
+    }
+
+    /// Whether the account of this VPC may have another ENI, besides so many that are not in the world yet.
+    pub(crate) fn check_eni_quota(&self, vpc: &VpcId, not_in_yet: usize) -> Result<()> {
+        let count = self.eni_counts.get(self.owner(vpc)).copied();
+        if count.unwrap_or(0) + not_in_yet < self.config.eni_quota {
+            return Ok(());
+        }
+        Err(Ec2Error::client(
+            "NetworkInterfaceLimitExceeded",
+            "The maximum number of network interfaces has been reached.",
+        ))
     }
 
     /// Puts a new ENI into the world.

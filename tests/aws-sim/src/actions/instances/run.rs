@@ -263,12 +263,18 @@ fn prepare(
     most: usize,
 ) -> Result<Vec<Vec<Option<Eni>>>> {
     let start = Pools::of(world, nics);
-    let mut launches = Vec::new();
+    let mut launches: Vec<Vec<Option<Eni>>> = Vec::new();
     while launches.len() < most {
         let before = Pools::of(world, nics);
+        let mut not_in_yet = launches.iter().flatten().flatten().count();
         let enis = nics.iter().map(|nic| match &nic.source {
             Source::Existing(_) => Ok(None),
-            Source::New(spec) => world.new_eni((**spec).clone()).map(Some),
+            Source::New(spec) => {
+                let eni = world.new_eni((**spec).clone())?;
+                world.check_eni_quota(&eni.vpc, not_in_yet)?;
+                not_in_yet += 1;
+                Ok(Some(eni))
+            }
         });
         match enis.collect::<Result<Vec<_>>>() {
             Ok(enis) => launches.push(enis),

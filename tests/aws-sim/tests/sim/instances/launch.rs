@@ -204,3 +204,26 @@ fn images_and_types_that_do_not_exist_are_refused() {
         );
     }
 }
+
+#[test]
+fn one_launch_can_not_pass_the_quota_of_interfaces() {
+    let mut setup = Setup::new();
+    let subnet = setup.subnet();
+    let has = setup.counts().1;
+    setup.world.config.eni_quota = has + 3;
+    let many = |least| {
+        [
+            ("SubnetId", subnet.as_str()),
+            ("MinCount", least),
+            ("MaxCount", "5"),
+        ]
+    };
+    let (code, _) = setup.not_launched(&many("4"));
+    assert_eq!(code, "NetworkInterfaceLimitExceeded");
+    // As many as there is room for.
+    let body = setup.launched(&many("2"));
+    assert_eq!(crate::all(&body, "instanceId").len(), 3, "{body}");
+    assert_eq!(setup.counts().1, has + 3);
+    let (code, _) = setup.not_launched(&[("SubnetId", &subnet)]);
+    assert_eq!(code, "NetworkInterfaceLimitExceeded");
+}
