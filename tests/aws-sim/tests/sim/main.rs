@@ -32,6 +32,7 @@ use aws_sim::{
 };
 
 /// A VPC with a /24 in each of two zones, an m5.large (3 ENIs, 10 slots each) in the first, and a clock.
+#[derive(Clone)]
 struct Setup {
     world: World,
     now: SimTime,
