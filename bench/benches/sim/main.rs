@@ -10,6 +10,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "the input is the benchmark's own, and its figures are for people"
 )]
