@@ -265,9 +265,7 @@ impl Node {
             name: config.name.clone(),
             netns,
             instance_id: instance.to_string(),
-            primary_address: eni
-                .primary
-                .context("a primary ENI without an address")?,
+            primary_address: eni.primary.context("a primary ENI without an address")?,
             public_address: eni.public_address,
             run_dir,
             env: vec![
