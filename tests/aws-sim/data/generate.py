@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes instance-types.csv from EC2's own DescribeInstanceTypes answers.
 
-The answers come with moto 5.2.5 (https://pypi.org/project/moto/, Apache-2.0), which records them from
+The answers come with moto 5.2.5 (from PyPI, Apache-2.0), which records them from
 EC2: moto/ec2/resources/instance_types.json.gz. Only facts are taken. To run:
 
     python3 -m venv /tmp/types && /tmp/types/bin/pip install --no-deps moto==5.2.5
