@@ -8,21 +8,26 @@
 )]
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipam::{
     AddRequest, Answer, Attachment, AttachmentId, BooksVersion, Call, CallReply, Effect, EniFacts,
-    EniId, Event, InstanceId, InstanceLimits, Mac, Node, Pod, RequestId, Sandbox, State, SubnetId,
-    Targets, Time, VpcId,
+    EniId, Event, Families, InstanceId, InstanceLimits, Mac, Mode, Node, Place, Pod, RequestId,
+    Sandbox, Settings, State, SubnetId, Time, VpcId, Warm, WarmTargets,
 };
+use ipnet::IpNet;
 
-/// The largest instance types have 15 ENIs of 50.
-const LIMITS: InstanceLimits = InstanceLimits {
-    max_enis: 15,
-    ipv4_slots_per_eni: 51,
-};
+/// The largest instance types have 15 ENIs of 50 on a card; more, to see how it grows.
+fn limits() -> InstanceLimits {
+    InstanceLimits {
+        enis_per_card: vec![40],
+        ipv4_slots_per_eni: 51,
+        ipv6_slots_per_eni: 51,
+        prefixes: true,
+    }
+}
 
 /// Whatever has changed is on disk.
 const ALL: BooksVersion = BooksVersion(u64::MAX);
@@ -39,12 +44,17 @@ fn eni(index: u32, addresses: u32) -> EniFacts {
         subnet_id: SubnetId::new("subnet-1"),
         subnet_cidr: "10.0.0.0/16".parse().expect("a CIDR"),
         primary_address: address(first),
-        secondary_addresses: (1..=addresses).map(|n| address(first + n)).collect(),
+        slots: (1..=addresses)
+            .map(|n| IpNet::from(IpAddr::V4(address(first + n))))
+            .collect(),
         security_groups: Vec::new(),
         managed: true,
         attachment: Some(Attachment {
             id: AttachmentId::new(format!("eni-attach-{index}")),
-            device_index: index,
+            place: Place {
+                card: 0,
+                device_index: index,
+            },
             complete: true,
             delete_on_termination: true,
         }),
@@ -66,16 +76,29 @@ fn pool(addresses: u32) -> State {
         subnet_id: SubnetId::new("subnet-1"),
         subnet_cidr: "10.0.0.0/16".parse().expect("a CIDR"),
         security_groups: Vec::new(),
-        limits: LIMITS,
+        limits: limits(),
     };
-    let targets = Targets {
-        warm_ip: 0,
-        minimum_ip: 0,
-        max_enis: None,
+    let settings = Settings {
+        families: Families::V4,
+        delegation: false,
+        warm: Warm::Targets(WarmTargets {
+            ip: Some(1),
+            ..WarmTargets::default()
+        }),
+        max_enis_per_card: None,
+        all_cards: false,
+        max_pods: None,
         cooldown: Duration::ZERO,
+        subnets: Vec::new(),
     };
-    let mut state = State::new(node, targets, "bench");
-    let mut effects = state.step(Time(1), Event::Start(None));
+    let mut state = State::new(node, settings, "bench");
+    // Nothing is given back while it is measured.
+    state.step(Time(1), Event::SetMode(Some(Mode::AllocateOnly)));
+    let start = Event::Start {
+        books: None,
+        seen: None,
+    };
+    let mut effects = state.step(Time(1), start);
     // Whatever the pool wants done is done at once, until it is quiet.
     while let Some(effect) = effects.pop() {
         let event = match effect {
@@ -88,9 +111,9 @@ fn pool(addresses: u32) -> State {
                 eni: setup.eni,
                 outcome: Ok(()),
             },
-            Effect::RouteAddresses { eni, addresses, .. } => Event::AddressesRouted {
+            Effect::Route { eni, slots, .. } => Event::Routed {
                 eni,
-                addresses,
+                slots,
                 outcome: Ok(()),
             },
             Effect::WriteBooks => Event::BooksWritten(ALL),
@@ -98,7 +121,11 @@ fn pool(addresses: u32) -> State {
         };
         effects.extend(state.step(Time(1), event));
     }
-    assert_eq!(state.view().totals.free, addresses, "the pool is not ready");
+    assert_eq!(
+        state.view().ipv4.free,
+        u64::from(addresses),
+        "the pool is not ready"
+    );
     state
 }
 
@@ -106,8 +133,8 @@ fn pool(addresses: u32) -> State {
 fn add_and_del(state: &mut State, now: &mut u64) {
     *now += 1;
     let sandbox = Sandbox {
-        container_id: "bench".to_owned(),
-        ifname: "eth0".to_owned(),
+        container_id: "bench".into(),
+        ifname: "eth0".into(),
     };
     let request = RequestId(*now);
     let add = AddRequest {
@@ -131,7 +158,7 @@ fn add_and_del(state: &mut State, now: &mut u64) {
 
 fn pool_sizes(c: &mut Criterion) {
     let mut group = c.benchmark_group("add_and_del");
-    for size in [1, 110, 737] {
+    for size in [1, 110, 737, 2000] {
         group.bench_with_input(BenchmarkId::new("pool", size), &size, |b, size| {
             let (mut state, mut now) = (pool(*size), 1);
             b.iter(|| add_and_del(&mut state, &mut now));

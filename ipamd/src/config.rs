@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use ipam::Targets;
+use ipam::{Dial, Families, Mode, Settings, Warm, WarmTargets};
 use ipnet::Ipv4Net;
 
 use crate::install::{self, ConflistArgs};
@@ -24,8 +24,10 @@ const MOST_ADDRESSES: u32 = 1000;
     version,
     about = "The node daemon of Weir: keeps a pool of VPC addresses and gives them to pods",
     long_about = "The node daemon of Weir: keeps a pool of VPC addresses and gives them to pods.\n\n\
-        It learns the node from the instance metadata service, asks EC2 once what the instance holds, and \
-        from then on keeps WARM_IP_TARGET addresses ready: first on ENIs that have room, then on a new ENI. \
+        It learns the node from the instance metadata service, asks EC2 once what the instance holds (at a \
+        restart only if the metadata does not show what the state file says), and from then on keeps addresses \
+        ready as demand has it, or as aws-node's targets say where one is set: first on ENIs that have room, then \
+        on a new ENI. What is too much for a while goes back to EC2. \
         The CNI plugin gets them over a unix socket, and so can you:\n\n  \
         grpcurl -plaintext -unix unix:///run/weir/ipamd.sock weir.ipam.v1.Pool/Get\n\n\
         (grpcurl before 1.9.2 takes the path alone, without unix://.)\n\n\
@@ -55,17 +57,50 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Config {
-    /// Free addresses kept ready for pods. 5 lets a handful of pods start while EC2 is asked for more, and
-    /// leaves small subnets alone (aws-node keeps a whole ENI's worth unless told otherwise)
-    #[arg(long, env = "WARM_IP_TARGET", default_value_t = 5, value_name = "ADDRESSES",
-          value_parser = addresses("WARM_IP_TARGET"), help_heading = "Pool")]
-    warm_ip_target: u32,
+    /// How much is kept ready beyond what pods use, where no target below is set: the less, the more often a pod
+    /// waits for EC2; the more, the more of the subnet is idle
+    #[arg(
+        long,
+        env = "WEIR_WARM",
+        default_value = "balanced",
+        value_name = "HOW",
+        value_enum,
+        ignore_case = true,
+        help_heading = "Pool"
+    )]
+    warm: WarmDial,
 
-    /// Addresses held at the least, used or not. Set it to the usual number of pods on a node, and a new
-    /// node asks EC2 once instead of several times
-    #[arg(long, env = "MINIMUM_IP_TARGET", default_value_t = 0, value_name = "ADDRESSES",
+    /// Free addresses kept ready for pods; 0 is not set, as in aws-node
+    #[arg(long, env = "WARM_IP_TARGET", value_name = "ADDRESSES",
+          value_parser = addresses("WARM_IP_TARGET"), help_heading = "Pool")]
+    warm_ip_target: Option<u32>,
+
+    /// Addresses held at the least, used or not; 0 is not set. Set it to the usual number of pods on a node, and a
+    /// new node asks EC2 once instead of several times
+    #[arg(long, env = "MINIMUM_IP_TARGET", value_name = "ADDRESSES",
           value_parser = addresses("MINIMUM_IP_TARGET"), help_heading = "Pool")]
-    minimum_ip_target: u32,
+    minimum_ip_target: Option<u32>,
+
+    /// Free addresses kept ready, in units of whole ENIs; without effect beside one of the two above
+    #[arg(long, env = "WARM_ENI_TARGET", value_name = "ENIS",
+          value_parser = number("WARM_ENI_TARGET", "ENIs", (0, MOST_ADDRESSES)), help_heading = "Pool")]
+    warm_eni_target: Option<u32>,
+
+    /// Free /28 prefixes kept ready, with ENABLE_PREFIX_DELEGATION
+    #[arg(long, env = "WARM_PREFIX_TARGET", value_name = "PREFIXES",
+          value_parser = number("WARM_PREFIX_TARGET", "prefixes", (0, MOST_ADDRESSES)), help_heading = "Pool")]
+    warm_prefix_target: Option<u32>,
+
+    /// Whether ENIs get /28 prefixes instead of single addresses. Where the instance type or the subnet has none,
+    /// they get single addresses
+    #[arg(long, env = "ENABLE_PREFIX_DELEGATION", default_value = "false", value_name = "BOOL",
+          action = clap::ArgAction::Set, ignore_case = true, help_heading = "Pool")]
+    prefix_delegation: bool,
+
+    /// How much of EC2 is asked for: everything, only what waiting pods need, or nothing. Unless given, ipamd finds
+    /// it by itself from how EC2 does
+    #[arg(long, env = "WEIR_MODE", value_name = "MODE", help_heading = "Pool")]
+    pub(crate) mode: Option<Mode>,
 
     /// ENIs used at the most, the primary included, when fewer than the instance type allows; 0 or less
     /// means no such bound
@@ -146,6 +181,16 @@ pub(crate) struct Config {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WarmDial {
+    /// Next to nothing: addresses are dear
+    Economy,
+    /// A little
+    Balanced,
+    /// Much: pods must start at once
+    Latency,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LogLevel {
     Error,
     Warn,
@@ -201,12 +246,36 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn targets(&self) -> Targets {
-        Targets {
-            warm_ip: self.warm_ip_target,
-            minimum_ip: self.minimum_ip_target,
-            max_enis: self.max_eni.filter(|enis| *enis > 0),
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            families: Families::V4,
+            delegation: self.prefix_delegation,
+            warm: self.warm(),
+            max_enis_per_card: self.max_eni.filter(|enis| *enis > 0),
+            all_cards: false,
+            max_pods: None,
             cooldown: Duration::from_secs(self.ip_cooldown_period.into()),
+            subnets: Vec::new(),
+        }
+    }
+
+    /// aws-node's targets where one is set, and else what follows demand.
+    fn warm(&self) -> Warm {
+        let set = |target: Option<u32>| target.filter(|target| *target > 0);
+        let targets = WarmTargets {
+            eni: self.warm_eni_target,
+            ip: set(self.warm_ip_target),
+            minimum_ip: set(self.minimum_ip_target),
+            prefix: self.warm_prefix_target,
+        };
+        if targets == WarmTargets::default() {
+            Warm::Demand(match self.warm {
+                WarmDial::Economy => Dial::Economy,
+                WarmDial::Balanced => Dial::Balanced,
+                WarmDial::Latency => Dial::Latency,
+            })
+        } else {
+            Warm::Targets(targets)
         }
     }
 
@@ -315,11 +384,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
         "pods have no security groups of their own",
     ),
     (
-        "ENABLE_PREFIX_DELEGATION",
-        &["", "false"],
-        "ENIs get single addresses",
-    ),
-    (
         "ENABLE_SUBNET_DISCOVERY",
         &["", "false"],
         "new ENIs are made in the primary ENI's subnet",
@@ -338,16 +402,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
         "NETWORK_POLICY_ENFORCING_MODE",
         &["", "none", "standard"],
         "network policies are not enforced",
-    ),
-    (
-        "WARM_ENI_TARGET",
-        &["", "0"],
-        "WARM_IP_TARGET addresses are kept ready",
-    ),
-    (
-        "WARM_PREFIX_TARGET",
-        &["", "0"],
-        "WARM_IP_TARGET addresses are kept ready",
     ),
 ];
 
@@ -442,6 +496,16 @@ mod tests {
                 "MINIMUM_IP_TARGET must be a whole number",
             ),
             (
+                "--warm-eni-target=all",
+                "all",
+                "WARM_ENI_TARGET must be a whole number of ENIs",
+            ),
+            (
+                "--mode=calm",
+                "calm",
+                "it is one of normal, allocate-only and frozen",
+            ),
+            (
                 "--max-eni=two",
                 "two",
                 "MAX_ENI must be a whole number of ENIs",
@@ -478,11 +542,31 @@ mod tests {
 
     #[test]
     fn no_bound_on_enis_is_said_as_aws_node_says_it() {
-        let most = |argument: &str| config(&[argument]).unwrap().targets().max_enis;
+        let most = |argument: &str| config(&[argument]).unwrap().settings().max_enis_per_card;
         assert_eq!(most("--max-eni=-1"), None);
         assert_eq!(most("--max-eni=0"), None);
         assert_eq!(most("--max-eni=2"), Some(2));
-        assert_eq!(config(&[]).unwrap().targets().max_enis, None);
+        assert_eq!(config(&[]).unwrap().settings().max_enis_per_card, None);
+    }
+
+    #[test]
+    fn what_is_kept_warm_follows_demand_unless_a_target_of_aws_node_is_set() {
+        let warm = |arguments: &[&str]| config(arguments).unwrap().settings().warm;
+        assert_eq!(warm(&[]), Warm::Demand(Dial::Balanced));
+        assert_eq!(
+            warm(&["--warm=economy", "--warm-ip-target=0"]),
+            Warm::Demand(Dial::Economy)
+        );
+        let ip = WarmTargets {
+            ip: Some(2),
+            ..WarmTargets::default()
+        };
+        assert_eq!(warm(&["--warm-ip-target=2"]), Warm::Targets(ip));
+        let eni = WarmTargets {
+            eni: Some(0),
+            ..WarmTargets::default()
+        };
+        assert_eq!(warm(&["--warm-eni-target=0"]), Warm::Targets(eni));
     }
 
     #[test]
@@ -501,8 +585,8 @@ mod tests {
     #[test]
     fn settings_of_aws_node_that_have_no_effect_are_named_when_they_ask_for_something() {
         let environment = |name: &str| match name {
-            "WARM_ENI_TARGET" => Some("1".to_owned()),
-            "ENABLE_PREFIX_DELEGATION" => Some("False".to_owned()),
+            "ANNOTATE_POD_IP" => Some("False".to_owned()),
+            "ENABLE_POD_ENI" => Some("true".to_owned()),
             "ENABLE_IPv6" => Some("true".to_owned()),
             _ => None,
         };
@@ -511,7 +595,7 @@ mod tests {
             said,
             [
                 "ENABLE_IPv6=true has no effect yet: pods get IPv4 addresses",
-                "WARM_ENI_TARGET=1 has no effect yet: WARM_IP_TARGET addresses are kept ready",
+                "ENABLE_POD_ENI=true has no effect yet: pods have no security groups of their own",
             ]
         );
     }

@@ -1,12 +1,13 @@
 //! Carries out what the pool wants done beyond this process: EC2 and the kernel. Nothing is decided here.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud::Ec2;
 use datapath::{EniAddresses, EniPlan, Host, HostError, NodePlan};
-use ipam::{Call, CallId, Effect, EniSetUp, Event, Held};
+use ipam::{Call, CallId, Effect, EniSetUp, Event, Held, Place};
+use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Outcomes;
@@ -45,25 +46,54 @@ impl Hands {
             Effect::SetUpEni(eni) => {
                 self.tasks.spawn(async move { hands.set_up(eni).await });
             }
-            Effect::RouteAddresses {
-                eni,
-                device_index,
-                addresses,
-            } => {
+            Effect::Route { eni, place, slots } => {
                 self.tasks.spawn(async move {
-                    let outcome = hands
+                    let held = hands
                         .host
-                        .hold(device_index, &addresses)
-                        .await
-                        .map_err(|error| crate::sentence(&error));
+                        .hold(place.device_index, &addresses(&slots))
+                        .await;
+                    let outcome = held.map_err(|error| crate::sentence(&error));
                     if let Err(why) = &outcome {
-                        tracing::error!(%eni, ?addresses, "addresses could not be routed: {why}");
+                        tracing::error!(%eni, ?slots, "slots could not be routed: {why}");
                     }
-                    hands.outcomes.tell(Event::AddressesRouted {
+                    hands.outcomes.tell(Event::Routed {
                         eni,
-                        addresses,
+                        slots,
                         outcome,
                     });
+                });
+            }
+            Effect::Unroute { eni, place, slots } => {
+                self.tasks.spawn(async move {
+                    let released = hands
+                        .host
+                        .release(place.device_index, &addresses(&slots))
+                        .await;
+                    let outcome = released.map_err(|error| crate::sentence(&error));
+                    if let Err(why) = &outcome {
+                        tracing::error!(%eni, ?slots, "routes could not be removed: {why}");
+                    }
+                    hands.outcomes.tell(Event::Unrouted {
+                        eni,
+                        slots,
+                        outcome,
+                    });
+                });
+            }
+            Effect::TearDownEni {
+                eni,
+                place,
+                primary_address,
+                slots,
+            } => {
+                self.tasks.spawn(async move {
+                    let outcome = hands.tear_down(place, primary_address, &slots).await;
+                    let outcome = outcome.map_err(|error| crate::sentence(&error));
+                    match &outcome {
+                        Ok(()) => tracing::info!(%eni, %place, "ENI taken down"),
+                        Err(why) => tracing::error!(%eni, "ENI could not be taken down: {why}"),
+                    }
+                    hands.outcomes.tell(Event::EniTornDown { eni, outcome });
                 });
             }
             // The pool's task sees to these itself.
@@ -71,10 +101,10 @@ impl Hands {
         }
     }
 
-    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<Ipv4Addr>, HostError> {
+    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
         let held = held.into_iter().map(|held| EniAddresses {
-            device_index: held.device_index,
-            addresses: held.addresses,
+            device_index: held.place.device_index,
+            addresses: addresses(&held.slots),
         });
         let plan = NodePlan {
             held: held.collect(),
@@ -82,7 +112,22 @@ impl Hands {
         };
         self.host.prepare(&plan).await?;
         tracing::info!(enis = plan.held.len(), "prepared the node's network");
-        self.host.pods().await
+        let pods = self.host.pods().await?;
+        Ok(pods.into_iter().map(IpAddr::V4).collect())
+    }
+
+    async fn tear_down(
+        &self,
+        place: Place,
+        primary_address: Ipv4Addr,
+        slots: &[IpNet],
+    ) -> Result<(), HostError> {
+        self.host
+            .release(place.device_index, &addresses(slots))
+            .await?;
+        self.host
+            .take_down_eni(place.device_index, primary_address)
+            .await
     }
 
     async fn call(&self, id: CallId, call: Call) {
@@ -105,13 +150,13 @@ impl Hands {
     }
 
     async fn set_up(&self, eni: EniSetUp) {
-        let outcome = if eni.device_index == 0 {
+        let outcome = if eni.place == Place::PRIMARY {
             // `Host::prepare` has done what there is to do on the primary ENI.
             Ok(())
         } else {
             let plan = EniPlan {
                 mac: datapath::Mac(eni.mac.0),
-                device_index: eni.device_index,
+                device_index: eni.place.device_index,
                 primary_address: eni.primary_address,
                 subnet: eni.subnet_cidr,
                 mtu: self.eni_mtu,
@@ -120,7 +165,7 @@ impl Hands {
             outcome.map_err(|error| crate::sentence(&error))
         };
         match &outcome {
-            Ok(()) => tracing::info!(eni = %eni.eni, device_index = eni.device_index, "ENI set up"),
+            Ok(()) => tracing::info!(eni = %eni.eni, place = %eni.place, "ENI set up"),
             Err(why) => tracing::error!(eni = %eni.eni, "ENI could not be set up: {why}"),
         }
         self.outcomes.tell(Event::EniSetUp {
@@ -128,4 +173,17 @@ impl Hands {
             outcome,
         });
     }
+}
+
+/// What the datapath routes: each address of each slot. It knows IPv4 alone, and so does the configuration.
+fn addresses(slots: &[IpNet]) -> Vec<Ipv4Addr> {
+    slots
+        .iter()
+        .filter_map(|net| match net {
+            IpNet::V4(net) => Some(net.network().to_bits()..=net.broadcast().to_bits()),
+            IpNet::V6(_) => None,
+        })
+        .flatten()
+        .map(Ipv4Addr::from_bits)
+        .collect()
 }

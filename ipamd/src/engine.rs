@@ -212,7 +212,9 @@ impl<C: FnMut(Effect)> Pool<C> {
                 effect @ (Effect::Call(..)
                 | Effect::PrepareNode(_)
                 | Effect::SetUpEni(_)
-                | Effect::RouteAddresses { .. }) => (self.carry)(effect),
+                | Effect::TearDownEni { .. }
+                | Effect::Route { .. }
+                | Effect::Unroute { .. }) => (self.carry)(effect),
             }
         }
         if !*self.started.borrow() && has_started(&self.state, now) {

@@ -154,7 +154,7 @@ impl Ipam for Service {
             .map_err(gone)?;
         match answer {
             Answer::Granted(grant) => Ok(Response::new(v1::AddResponse {
-                addresses: vec![view::pod_address(&grant)],
+                addresses: view::pod_addresses(&grant),
                 mtu: self.pod_mtu,
                 pods_table: datapath::layout::PODS_TABLE,
             })),
@@ -174,7 +174,7 @@ impl Ipam for Service {
             .map_err(gone)?;
         match answer {
             Answer::Released(released) => Ok(Response::new(v1::DelResponse {
-                released: released.iter().map(view::pod_address).collect(),
+                released: released.iter().flat_map(view::pod_addresses).collect(),
             })),
             other => Err(refused(other)),
         }
@@ -193,7 +193,7 @@ impl Ipam for Service {
             .map_err(gone)?
             .ok_or_else(|| unknown_sandbox(&sandbox))?;
         Ok(Response::new(v1::CheckResponse {
-            addresses: vec![view::pod_address(&grant)],
+            addresses: view::pod_addresses(&grant),
         }))
     }
 
@@ -232,7 +232,7 @@ impl Ipam for Service {
             .map_err(gone)?;
         match answer {
             Answer::Collected(released) => Ok(Response::new(v1::GcResponse {
-                released: released.into_iter().map(view::sandbox).collect(),
+                released: released.iter().map(view::sandbox).collect(),
             })),
             other => Err(refused(other)),
         }
@@ -263,8 +263,8 @@ fn sandbox(asked: Option<v1::Sandbox>) -> Result<Sandbox, Refused> {
         return Err(invalid("sandbox.ifname is required: CNI_IFNAME").into());
     }
     Ok(Sandbox {
-        container_id: asked.container_id,
-        ifname: asked.ifname,
+        container_id: asked.container_id.into(),
+        ifname: asked.ifname.into(),
     })
 }
 

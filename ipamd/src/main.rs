@@ -11,6 +11,7 @@ mod install;
 mod probe;
 mod socket;
 mod spool;
+mod watch;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -21,7 +22,7 @@ use std::time::Duration;
 use books::{Books, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
-use ipam::{Event, Ledger, Node, State};
+use ipam::{Event, Ledger, Node, SeenEni, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +37,9 @@ use spool::Spool;
 
 /// How long the last answers and the last write of the books may take. Kubernetes kills after 30 s.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long IMDS may take to show the ENIs. Without it EC2 is asked.
+const SEEN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why ipamd does not start, or no longer runs.
 #[derive(Debug, thiserror::Error)]
@@ -138,6 +142,9 @@ struct Started {
     state: State,
     books: Books,
     ledger: Option<Ledger>,
+    /// The ENIs as IMDS shows them, if it does.
+    seen: Option<Vec<SeenEni>>,
+    metadata: Metadata,
     ec2: Arc<Ec2>,
     host: Arc<Host>,
     node: NodePlan,
@@ -150,7 +157,8 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         instance_id: facts.instance_id.clone(),
         cluster_name: config.cluster_name(),
     };
-    let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata).await);
+    let seen = metadata.enis(SEEN_PATIENCE).await;
+    let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await);
     let node = node_of(&facts, &ec2).await?;
     tracing::info!(
         instance = %node.instance_id,
@@ -159,7 +167,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         vpc = %node.vpc_id,
         subnet = %node.subnet_id,
         address = %facts.primary_address,
-        max_enis = node.limits.max_enis,
+        enis_per_card = ?node.limits.enis_per_card,
         slots_per_eni = node.limits.ipv4_slots_per_eni,
         "learned the node"
     );
@@ -174,9 +182,11 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let (books, ledger) = open_books(config, &node, boot_id.clone())?;
 
     Ok(Started {
-        state: State::new(node, config.targets(), &boot_id),
+        state: State::new(node, config.settings(), &boot_id),
         books,
         ledger,
+        seen,
+        metadata,
         ec2,
         host: Arc::new(Host::open()?),
         node: plan(config, &facts),
@@ -206,12 +216,21 @@ async fn serve(
         source,
     })?;
     let mut pool = tokio::spawn(pool.run());
-    engine.tell(Event::Start(started.ledger));
+    if let Some(mode) = config.mode {
+        engine.tell(Event::SetMode(Some(mode)));
+    }
+    engine.tell(Event::Start {
+        books: started.ledger,
+        seen: started.seen,
+    });
 
     let spool = Spool::beside(&config.socket, engine.clone());
     // Gone can't be: the pool has only just begun.
     spool.replay().await.ok();
     tasks.spawn(spool.clone().watch());
+
+    // Ends with the runtime: nothing waits for it.
+    tokio::spawn(watch::watch(started.metadata, engine.clone()));
 
     let listener = claim.listen()?;
     tracing::info!(socket = %config.socket.display(), "listening");

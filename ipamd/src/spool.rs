@@ -119,8 +119,8 @@ fn read(file: &Path) -> io::Result<Sandbox> {
         ));
     }
     Ok(Sandbox {
-        container_id: release.container_id,
-        ifname: release.ifname,
+        container_id: release.container_id.into(),
+        ifname: release.ifname.into(),
     })
 }
 

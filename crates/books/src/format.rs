@@ -1,26 +1,43 @@
 //! What the file says: a header, the ledger, and a checksum over both.
 
 use ipam::Ledger;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::Identity;
 
 const NAME: &str = "weir-books/";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The whole file.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     format: String,
     instance_id: String,
     boot_id: String,
     ledger: Ledger,
-    /// CRC-32 of all the rest, as a JSON array without spaces, in hexadecimal.
-    crc32: String,
+    #[serde(rename = "crc32")]
+    _crc32: IgnoredAny,
 }
 
-/// What is looked at first: it must be readable in all versions to come.
+/// The same, on its way out.
+#[derive(Serialize)]
+struct Draft<'a> {
+    format: String,
+    instance_id: &'a str,
+    boot_id: &'a str,
+    ledger: &'a Ledger,
+    /// CRC-32 of all that is before it in the file, in hexadecimal. The last thing in the file but for [`TAIL`].
+    crc32: &'a str,
+}
+
+/// What stands for the checksum while it is not known.
+const NO_CRC: &str = "00000000";
+/// What follows the checksum.
+const TAIL: &[u8] = b"\"\n}\n";
+
+/// What must be readable in all versions to come.
 #[derive(Deserialize)]
 struct Head {
     format: String,
@@ -102,39 +119,57 @@ impl Distrust {
 }
 
 /// The file's bytes.
-pub(crate) fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_json::Error> {
-    let mut file = File {
+///
+/// # Errors
+///
+/// Those of the JSON writer; a ledger gives none.
+pub fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = serde_json::to_vec_pretty(&Draft {
         format: format!("{NAME}{VERSION}"),
-        instance_id: identity.instance_id.as_str().to_owned(),
-        boot_id: identity.boot_id.clone(),
-        ledger: ledger.clone(),
-        crc32: String::new(),
-    };
-    file.crc32 = checksum(&file)?;
-    let mut bytes = serde_json::to_vec_pretty(&file)?;
+        instance_id: identity.instance_id.as_str(),
+        boot_id: &identity.boot_id,
+        ledger,
+        crc32: NO_CRC,
+    })?;
     bytes.push(b'\n');
+    bytes.truncate(bytes.len() - TAIL.len() - NO_CRC.len());
+    let crc = format!("{:08x}", crc32fast::hash(&bytes));
+    bytes.extend_from_slice(crc.as_bytes());
+    bytes.extend_from_slice(TAIL);
     Ok(bytes)
 }
 
 /// The ledger that the bytes hold, if they can be trusted.
-pub(crate) fn decode(identity: &Identity, bytes: &[u8]) -> Result<Ledger, Distrust> {
+///
+/// # Errors
+///
+/// Why they cannot.
+pub fn decode(identity: &Identity, bytes: &[u8]) -> Result<Ledger, Distrust> {
     let torn = |error: serde_json::Error| Distrust::Torn(error.to_string());
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Distrust::Empty);
     }
-    let Head { format } = serde_json::from_slice(bytes).map_err(torn)?;
-    match format.strip_prefix(NAME).map(str::parse::<u32>) {
-        Some(Ok(version)) if version > VERSION => return Err(Distrust::Newer { found: format }),
-        Some(Ok(VERSION)) => {}
-        _ => return Err(Distrust::Foreign(format)),
-    }
-    let file: File = serde_json::from_slice(bytes).map_err(torn)?;
-    let computed = checksum(&file).map_err(torn)?;
-    if file.crc32 != computed {
-        return Err(Distrust::Checksum {
-            found: file.crc32,
-            computed,
-        });
+    // Whole first, as it nearly always is: to look at the head alone is to read the file twice.
+    let file = match serde_json::from_slice::<File>(bytes) {
+        Ok(file) => {
+            check_format(file.format.clone())?;
+            file
+        }
+        Err(error) => {
+            let Head { format } = serde_json::from_slice(bytes).map_err(torn)?;
+            check_format(format)?;
+            return Err(torn(error));
+        }
+    };
+    let unlike = || Distrust::Torn("it does not end with its checksum".to_owned());
+    let (content, crc) = bytes
+        .strip_suffix(TAIL)
+        .and_then(|rest| rest.split_last_chunk::<8>())
+        .ok_or_else(unlike)?;
+    let found = String::from_utf8_lossy(crc).into_owned();
+    let computed = format!("{:08x}", crc32fast::hash(content));
+    if found != computed {
+        return Err(Distrust::Checksum { found, computed });
     }
     if file.instance_id != identity.instance_id.as_str() {
         return Err(Distrust::OtherInstance {
@@ -151,24 +186,10 @@ pub(crate) fn decode(identity: &Identity, bytes: &[u8]) -> Result<Ledger, Distru
     Ok(file.ledger)
 }
 
-fn checksum(file: &File) -> Result<String, serde_json::Error> {
-    let rest = (&file.format, &file.instance_id, &file.boot_id, &file.ledger);
-    Ok(format!("{:08x}", crc32(&serde_json::to_vec(&rest)?)))
-}
-
-/// CRC-32 as in IEEE 802.3 and zlib: it finds every error of up to 32 bits in a row.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn crc32_gives_the_published_check_value() {
-        assert_eq!(super::crc32(b"123456789"), 0xcbf4_3926);
+fn check_format(format: String) -> Result<(), Distrust> {
+    match format.strip_prefix(NAME).map(str::parse::<u32>) {
+        Some(Ok(version)) if version > VERSION => Err(Distrust::Newer { found: format }),
+        Some(Ok(VERSION)) => Ok(()),
+        _ => Err(Distrust::Foreign(format)),
     }
 }

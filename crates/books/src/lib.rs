@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use ipam::{InstanceId, Ledger};
 
-pub use format::Distrust;
+pub use format::{Distrust, decode, encode};
 pub use open::OpenError;
 pub use write::WriteError;
 

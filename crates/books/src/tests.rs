@@ -2,7 +2,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use ipam::{BooksVersion, EniId, EniIntent, GrantEntry, IntentStage, Pod, Sandbox, Time};
+use ipam::{
+    AddressEntry, BooksVersion, EniEntry, EniId, EniIntent, GrantEntry, IntentStage, Place, Pod,
+    Sandbox, SlotKind, Time,
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -14,14 +17,20 @@ fn identity() -> Identity {
     }
 }
 
+fn address(n: u8) -> std::net::IpAddr {
+    [10, 0, 1, n].into()
+}
+
 fn ledger(version: u64, pods: u8) -> Ledger {
     let grant = |n: u8| GrantEntry {
-        address: [10, 0, 1, n].into(),
-        eni: EniId::new("eni-0123456789abcdef0"),
-        device_index: 1,
+        addresses: vec![AddressEntry {
+            address: address(n),
+            slot: address(n).into(),
+            eni: EniId::new("eni-0123456789abcdef0"),
+        }],
         sandbox: Sandbox {
-            container_id: format!("{n:064x}"),
-            ifname: "eth0".to_owned(),
+            container_id: format!("{n:064x}").into(),
+            ifname: "eth0".into(),
         },
         pod: Pod {
             namespace: "default".to_owned(),
@@ -34,14 +43,29 @@ fn ledger(version: u64, pods: u8) -> Ledger {
     };
     Ledger {
         version: BooksVersion(version),
+        enis: vec![EniEntry {
+            id: EniId::new("eni-0123456789abcdef0"),
+            place: Place {
+                card: 0,
+                device_index: 1,
+            },
+            link: None,
+            managed: true,
+            slots: (0..pods).map(|n| address(n).into()).collect(),
+        }],
         grants: (0..pods).map(grant).collect(),
+        tombstones: Vec::new(),
         cooling: Vec::new(),
         intents: vec![EniIntent {
             token: ipam::ClientToken::new("weir-1"),
             subnet: ipam::SubnetId::new("subnet-1"),
             groups: vec![ipam::SecurityGroupId::new("sg-1")],
-            addresses: 3,
-            device_index: 2,
+            ipv4: Some((SlotKind::Address, 3)),
+            ipv6_prefixes: 0,
+            place: Place {
+                card: 0,
+                device_index: 2,
+            },
             stage: IntentStage::Attach(EniId::new("eni-2")),
             since: Time(7),
         }],
@@ -83,12 +107,11 @@ fn what_was_written_is_found_again_and_the_file_before_is_kept() {
 fn a_person_can_read_the_file() {
     let bytes = format::encode(&identity(), &ledger(4, 1)).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    let head = "{\n  \"format\": \"weir-books/1\",\n  \"instance_id\": \"i-0123456789abcdef0\",\n  \"boot_id\"";
+    let head = "{\n  \"format\": \"weir-books/2\",\n  \"instance_id\": \"i-0123456789abcdef0\",\n  \"boot_id\"";
     assert!(text.starts_with(head), "{text}");
-    assert!(
-        text.contains("\n        \"address\": \"10.0.1.0\",\n"),
-        "{text}"
-    );
+    let (_, crc) = text.split_once("\"crc32\": \"").unwrap();
+    assert_eq!(crc.len(), "1234abcd\"\n}\n".len(), "{text}");
+    assert!(text.contains("\"address\": \"10.0.1.0\",\n"), "{text}");
 }
 
 #[test]
@@ -119,7 +142,7 @@ fn a_file_that_cannot_be_trusted_is_set_aside_whole_and_the_next_start_is_fresh(
             true,
         ),
         (
-            good.replace("books/1", "books/2"),
+            good.replace("books/2", "books/3"),
             "newer",
             "a newer Weir wrote it",
             true,
@@ -217,6 +240,20 @@ fn books_that_cannot_be_opened_or_written_name_the_path_and_what_to_do() {
         "{error}"
     );
     assert!(error.contains("make its folder again"), "{error}");
+
+    // A folder stands where the temporary file goes.
+    fs::create_dir_all(folder.join("books.json.tmp")).unwrap();
+    let error = books.write(&ledger(1, 1)).unwrap_err().to_string();
+    assert!(error.contains("removing an old temporary file"), "{error}");
+}
+
+#[test]
+fn a_path_without_a_folder_is_in_the_folder_of_the_process() {
+    assert_eq!(super::folder(Path::new("books.json")), Path::new("."));
+    assert_eq!(
+        super::folder(Path::new("/run/books.json")),
+        Path::new("/run")
+    );
 }
 
 /// In namespaces of its own, so that it needs no root and leaves no mount behind.

@@ -15,21 +15,30 @@ import json
 import pathlib
 
 
-def card_zero(network):
-    """ENIs of network card 0; types of one card may not list it."""
-    for card in network.get("NetworkCards", []):
-        if card["NetworkCardIndex"] == 0:
-            return card["MaximumNetworkInterfaces"]
-    return network["MaximumNetworkInterfaces"]
+def cards(network):
+    """ENIs of each network card, by its index; types of one card may not list it."""
+    listed = sorted(network.get("NetworkCards", []), key=lambda card: card["NetworkCardIndex"])
+    return [card["MaximumNetworkInterfaces"] for card in listed] or [network["MaximumNetworkInterfaces"]]
+
+
+def prefixes(kind):
+    """Prefixes are for Nitro, also where there is no hypervisor."""
+    return kind.get("Hypervisor") == "nitro" or kind["BareMetal"]
 
 
 moto = pathlib.Path(importlib.util.find_spec("moto").origin).parent
 with gzip.open(moto / "ec2/resources/instance_types.json.gz") as file:
     types = json.load(file)
 
-print("# What EC2 lets an instance of each type have, on network card 0. Made by instance-limits.py")
+print("# What EC2 lets an instance of each type have. Made by instance-limits.py")
 print(f"# from DescribeInstanceTypes as carried by moto {importlib.metadata.version('moto')} (Apache-2.0).")
-print("type,max_enis,ipv4_slots_per_eni")
+print("type,enis_per_card,ipv4_slots_per_eni,ipv6_slots_per_eni,prefixes")
 for name in sorted(types):
     network = types[name]["NetworkInfo"]
-    print(f"{name},{card_zero(network)},{network['Ipv4AddressesPerInterface']}")
+    fields = (
+        "|".join(str(enis) for enis in cards(network)),
+        network["Ipv4AddressesPerInterface"],
+        network["Ipv6AddressesPerInterface"],
+        "true" if prefixes(types[name]) else "false",
+    )
+    print(",".join(str(field) for field in (name, *fields)))

@@ -107,7 +107,8 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         return Kind::Throttled;
     }
     match code {
-        "InsufficientFreeAddressesInSubnet" | "InsufficientCidrBlocks" => Kind::SubnetExhausted,
+        "InsufficientFreeAddressesInSubnet" => Kind::SubnetExhausted,
+        "InsufficientCidrBlocks" => Kind::PrefixesExhausted,
         "AttachmentLimitExceeded" | "NetworkInterfaceLimitExceeded" => Kind::EniLimit,
         "PrivateIpAddressLimitExceeded" => Kind::AddressLimit,
         "InvalidNetworkInterface.InUse"
@@ -242,7 +243,7 @@ mod tests {
                 400,
                 "InsufficientCidrBlocks",
                 "The specified subnet does not have enough free cidr blocks to satisfy the request.",
-                Kind::SubnetExhausted,
+                Kind::PrefixesExhausted,
             ),
             (
                 400,

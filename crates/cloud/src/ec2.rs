@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
@@ -12,15 +12,15 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, NetworkCardInfo, NetworkInterface, NetworkInterfaceAttachmentChanges,
-    ResourceType, Tag, TagSpecification,
+    Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo, NetworkInterface,
+    NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
 };
 use aws_smithy_types::date_time::Format;
 use ipam::{
     AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
-    InstanceId, InstanceLimits, Mac, SecurityGroupId, SubnetId,
+    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId,
 };
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::classify::{Effect, RetryOnlyThrottled, call_error};
 use crate::facts::{TAG_INSTANCE, facts_of, place};
@@ -132,22 +132,27 @@ impl Ec2 {
             .send()
             .await
             .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
-        let network = answer
+        answer
             .instance_types()
             .first()
-            .and_then(|found| found.network_info());
-        network
-            .and_then(|network| {
-                let card_zero = network
-                    .network_cards()
-                    .iter()
-                    .find(|card| card.network_card_index() == Some(0))
-                    .and_then(NetworkCardInfo::maximum_network_interfaces);
-                let enis = card_zero.or(network.maximum_network_interfaces())?;
+            .and_then(|kind| Some((kind, kind.network_info()?)))
+            .and_then(|(kind, network)| {
+                let number = |value: Option<i32>| u32::try_from(value?).ok();
+                let mut cards: Vec<_> = network.network_cards().iter().collect();
+                cards.sort_by_key(|card| card.network_card_index());
+                let cards = cards
+                    .into_iter()
+                    .map(NetworkCardInfo::maximum_network_interfaces);
+                let mut enis_per_card = cards.map(number).collect::<Option<Vec<_>>>()?;
+                if enis_per_card.is_empty() {
+                    enis_per_card.push(number(network.maximum_network_interfaces())?);
+                }
                 Some(InstanceLimits {
-                    max_enis: u32::try_from(enis).ok()?,
-                    ipv4_slots_per_eni: u32::try_from(network.ipv4_addresses_per_interface()?)
-                        .ok()?,
+                    enis_per_card,
+                    ipv4_slots_per_eni: number(network.ipv4_addresses_per_interface())?,
+                    ipv6_slots_per_eni: number(network.ipv6_addresses_per_interface())?,
+                    prefixes: kind.hypervisor() == Some(&InstanceTypeHypervisor::Nitro)
+                        || kind.bare_metal() == Some(true),
                 })
             })
             .ok_or_else(|| {
@@ -171,18 +176,21 @@ impl Ec2 {
                 token,
                 subnet,
                 groups,
-                addresses,
+                ipv4,
+                ipv6_prefixes,
             } => self
-                .create(token, subnet, groups, *addresses)
+                .create(token, subnet, groups, *ipv4, *ipv6_prefixes)
                 .await
                 .map(CallReply::Created),
-            Call::AttachEni { eni, device_index } => {
+            Call::AttachEni { eni, place } => {
                 let answer = self
                     .mutations
                     .attach_network_interface()
                     .network_interface_id(eni.as_str())
                     .instance_id(self.identity.instance_id.as_str())
-                    .device_index(i32::try_from(*device_index).unwrap_or(i32::MAX))
+                    .device_index(number(place.device_index))
+                    // Not named unless it must be: EC2 knows the type's default.
+                    .set_network_card_index((place.card > 0).then(|| number(place.card)))
                     .customize()
                     .config_override(
                         aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
@@ -210,14 +218,18 @@ impl Ec2 {
                     .map_err(mutation(action))?;
                 Ok(CallReply::Done)
             }
-            // EC2 answers with the new addresses alone, LocalStack and moto with all of the ENI, its own
-            // included. That one must not get to pods; the pool passes over the others that it knows.
-            Call::AssignAddresses { eni, count } => {
-                let answer = self
-                    .mutations
-                    .assign_private_ip_addresses()
-                    .network_interface_id(eni.as_str())
-                    .secondary_private_ip_address_count(i32::try_from(*count).unwrap_or(i32::MAX))
+            Call::Assign { eni, kind, count } => self
+                .assign(action, eni, *kind, number(*count))
+                .await
+                .map(CallReply::Assigned),
+            Call::Unassign { eni, slots } => {
+                self.unassign(action, eni, slots).await?;
+                Ok(CallReply::Done)
+            }
+            Call::DetachEni { attachment, .. } => {
+                self.mutations
+                    .detach_network_interface()
+                    .attachment_id(attachment.as_str())
                     .customize()
                     .config_override(
                         aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
@@ -225,14 +237,7 @@ impl Ec2 {
                     .send()
                     .await
                     .map_err(mutation(action))?;
-                let own = self.known().own_addresses.get(eni).copied();
-                let addresses = answer
-                    .assigned_private_ip_addresses()
-                    .iter()
-                    .filter_map(|assigned| assigned.private_ip_address()?.parse().ok())
-                    .filter(|address| Some(*address) != own)
-                    .collect();
-                Ok(CallReply::Assigned(addresses))
+                Ok(CallReply::Done)
             }
             Call::DeleteEni { eni } => {
                 self.mutations
@@ -244,6 +249,100 @@ impl Ec2 {
                 Ok(CallReply::Done)
             }
         }
+    }
+
+    /// EC2 answers with the new ones alone, LocalStack and moto with all of the ENI, its own address included.
+    /// That one must not get to pods; the pool passes over the others that it knows.
+    async fn assign(
+        &self,
+        action: &'static str,
+        eni: &EniId,
+        kind: SlotKind,
+        count: i32,
+    ) -> Result<Vec<IpNet>, CallError> {
+        let once = || aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
+        if kind == SlotKind::Ipv6Prefix {
+            let answer = self
+                .mutations
+                .assign_ipv6_addresses()
+                .network_interface_id(eni.as_str())
+                .ipv6_prefix_count(count)
+                .customize()
+                .config_override(once())
+                .send()
+                .await
+                .map_err(mutation(action))?;
+            let prefixes = answer.assigned_ipv6_prefixes().iter();
+            return Ok(prefixes.filter_map(|prefix| prefix.parse().ok()).collect());
+        }
+        let request = self
+            .mutations
+            .assign_private_ip_addresses()
+            .network_interface_id(eni.as_str());
+        let request = match kind {
+            SlotKind::Prefix => request.ipv4_prefix_count(count),
+            _ => request.secondary_private_ip_address_count(count),
+        };
+        let answer = request
+            .customize()
+            .config_override(once())
+            .send()
+            .await
+            .map_err(mutation(action))?;
+        let own = self.known().own_addresses.get(eni).copied();
+        let addresses = answer
+            .assigned_private_ip_addresses()
+            .iter()
+            .filter_map(|assigned| assigned.private_ip_address()?.parse::<Ipv4Addr>().ok())
+            .filter(|address| Some(*address) != own)
+            .map(|address| IpNet::from(IpAddr::V4(address)));
+        let prefixes = answer
+            .assigned_ipv4_prefixes()
+            .iter()
+            .filter_map(|assigned| assigned.ipv4_prefix()?.parse().ok());
+        Ok(addresses.chain(prefixes).collect())
+    }
+
+    async fn unassign(
+        &self,
+        action: &'static str,
+        eni: &EniId,
+        slots: &[IpNet],
+    ) -> Result<(), CallError> {
+        let once = || aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
+        let of = |kind: SlotKind| {
+            let slots = slots.iter().filter(|net| SlotKind::of(net) == kind);
+            let texts: Vec<String> = slots
+                .map(|net| match kind {
+                    SlotKind::Address => net.addr().to_string(),
+                    SlotKind::Prefix | SlotKind::Ipv6Prefix => net.to_string(),
+                })
+                .collect();
+            (!texts.is_empty()).then_some(texts)
+        };
+        if let Some(prefixes) = of(SlotKind::Ipv6Prefix) {
+            self.mutations
+                .unassign_ipv6_addresses()
+                .network_interface_id(eni.as_str())
+                .set_ipv6_prefixes(Some(prefixes))
+                .customize()
+                .config_override(once())
+                .send()
+                .await
+                .map_err(mutation(action))?;
+            return Ok(());
+        }
+        self.mutations
+            .unassign_private_ip_addresses()
+            .network_interface_id(eni.as_str())
+            .set_private_ip_addresses(of(SlotKind::Address))
+            .set_ipv4_prefixes(of(SlotKind::Prefix))
+            .customize()
+            .config_override(once())
+            .send()
+            .await
+            .map_err(mutation(action))?;
+        Ok(())
     }
 
     async fn describe(&self) -> Result<Vec<EniFacts>, CallError> {
@@ -275,7 +374,8 @@ impl Ec2 {
         token: &ClientToken,
         subnet: &SubnetId,
         groups: &[SecurityGroupId],
-        addresses: u32,
+        ipv4: Option<(SlotKind, u32)>,
+        ipv6_prefixes: u32,
     ) -> Result<EniFacts, CallError> {
         const ACTION: &str = "CreateNetworkInterface";
         let mut request = self
@@ -291,9 +391,17 @@ impl Ec2 {
             ))
             .description(format!("aws-K8S-{}", self.identity.instance_id))
             .tag_specifications(self.tags(token));
-        if addresses > 0 {
-            request = request
-                .secondary_private_ip_address_count(i32::try_from(addresses).unwrap_or(i32::MAX));
+        match ipv4.filter(|(_, slots)| *slots > 0) {
+            Some((SlotKind::Prefix, slots)) => {
+                request = request.ipv4_prefix_count(number(slots));
+            }
+            Some((_, slots)) => {
+                request = request.secondary_private_ip_address_count(number(slots));
+            }
+            None => {}
+        }
+        if ipv6_prefixes > 0 {
+            request = request.ipv6_prefix_count(number(ipv6_prefixes));
         }
         match request.send().await {
             Ok(answer) => {
@@ -389,6 +497,11 @@ impl Ec2 {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// As EC2's API has numbers; no limit of EC2's comes near the bound.
+fn number(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
 }
 
 fn mutation<E>(action: &'static str) -> impl Fn(SdkError<E>) -> CallError

@@ -1,10 +1,14 @@
 //! From what EC2 says about an ENI to what the pool must know.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use aws_sdk_ec2::types::{
     AttachmentStatus, NetworkInterface, NetworkInterfaceAttachment, NetworkInterfaceType,
 };
-use ipam::{Attachment, AttachmentId, EniFacts, EniId, InstanceId, Mac, SecurityGroupId, SubnetId};
-use ipnet::Ipv4Net;
+use ipam::{
+    Attachment, AttachmentId, EniFacts, EniId, InstanceId, Mac, Place, SecurityGroupId, SubnetId,
+};
+use ipnet::{IpNet, Ipv4Net};
 
 /// On ENIs that aws-node or we made: the instance that they were made for.
 pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
@@ -30,20 +34,25 @@ pub(crate) fn facts_of(
     let primary_address = primary
         .parse()
         .map_err(|_| format!("privateIpAddress {primary:?} is not an IPv4 address"))?;
-    let secondary_addresses = eni
+    let addresses = eni
         .private_ip_addresses()
         .iter()
         .filter(|address| !address.primary().unwrap_or(false))
-        .filter_map(|address| address.private_ip_address()?.parse().ok())
+        .filter_map(|address| address.private_ip_address()?.parse::<Ipv4Addr>().ok())
         .filter(|address| *address != primary_address)
-        .collect();
+        .map(|address| IpNet::from(IpAddr::V4(address)));
+    let prefixes = eni.ipv4_prefixes().iter();
+    let prefixes = prefixes.filter_map(|it| it.ipv4_prefix()?.parse().ok());
+    let ipv6 = eni.ipv6_prefixes().iter();
+    let ipv6 = ipv6.filter_map(|it| it.ipv6_prefix()?.parse().ok());
+    let slots = addresses.chain(prefixes).chain(ipv6).collect();
     Ok(EniFacts {
         id: EniId::new(said(eni, "networkInterfaceId", eni.network_interface_id())?),
         mac,
         subnet_id,
         subnet_cidr,
         primary_address,
-        secondary_addresses,
+        slots,
         security_groups: eni
             .groups()
             .iter()
@@ -77,7 +86,10 @@ fn attachment_of(
     }
     Some(Attachment {
         id: AttachmentId::new(attachment.attachment_id()?),
-        device_index: u32::try_from(attachment.device_index()?).ok()?,
+        place: Place {
+            card: u32::try_from(attachment.network_card_index().unwrap_or(0)).ok()?,
+            device_index: u32::try_from(attachment.device_index()?).ok()?,
+        },
         complete,
         delete_on_termination: attachment.delete_on_termination().unwrap_or(false),
     })
@@ -162,10 +174,7 @@ mod tests {
             facts.primary_address,
             "10.0.1.5".parse::<std::net::Ipv4Addr>().unwrap()
         );
-        assert_eq!(
-            facts.secondary_addresses,
-            ["10.0.1.17".parse::<std::net::Ipv4Addr>().unwrap()]
-        );
+        assert_eq!(facts.slots, ["10.0.1.17/32".parse::<IpNet>().unwrap()]);
     }
 
     #[test]

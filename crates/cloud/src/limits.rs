@@ -5,7 +5,7 @@ use ipam::InstanceLimits;
 /// Made by `data/instance-limits.py`, which says from what.
 const TABLE: &str = include_str!("../data/instance-limits.csv");
 
-/// What EC2 lets an instance of this type have on network card 0; none when the type is newer than the table
+/// What EC2 lets an instance of this type have; none when the type is newer than the table
 /// (then [`Ec2::instance_limits`](crate::Ec2::instance_limits) asks EC2).
 #[must_use]
 pub fn limits_of(instance_type: &str) -> Option<InstanceLimits> {
@@ -14,10 +14,16 @@ pub fn limits_of(instance_type: &str) -> Option<InstanceLimits> {
         if name != instance_type {
             return None;
         }
-        let (enis, slots) = limits.split_once(',')?;
+        let mut fields = limits.split(',');
         Some(InstanceLimits {
-            max_enis: enis.parse().ok()?,
-            ipv4_slots_per_eni: slots.parse().ok()?,
+            enis_per_card: fields
+                .next()?
+                .split('|')
+                .map(|enis| enis.parse().ok())
+                .collect::<Option<_>>()?,
+            ipv4_slots_per_eni: fields.next()?.parse().ok()?,
+            ipv6_slots_per_eni: fields.next()?.parse().ok()?,
+            prefixes: fields.next()?.parse().ok()?,
         })
     })
 }
@@ -28,13 +34,14 @@ mod tests {
 
     #[test]
     fn the_table_knows_types_with_one_card_and_with_many() {
-        let limits = |name| limits_of(name).map(|l| (l.max_enis, l.ipv4_slots_per_eni));
-        assert_eq!(limits("t3.medium"), Some((3, 6)));
-        assert_eq!(limits("m5.large"), Some((3, 10)));
-        assert_eq!(limits("c5n.18xlarge"), Some((15, 50)));
-        // 4 cards of 15 ENIs each, 32 cards of 2: card 0 alone counts.
-        assert_eq!(limits("p4d.24xlarge"), Some((15, 50)));
-        assert_eq!(limits("p5.48xlarge"), Some((2, 50)));
+        let limits =
+            |name| limits_of(name).map(|l| (l.enis_per_card, l.ipv4_slots_per_eni, l.prefixes));
+        assert_eq!(limits("t3.medium"), Some((vec![3], 6, true)));
+        assert_eq!(limits("m5.large"), Some((vec![3], 10, true)));
+        assert_eq!(limits("m5.metal"), Some((vec![15], 50, true)));
+        assert_eq!(limits("t2.micro"), Some((vec![2], 2, false)));
+        assert_eq!(limits("p4d.24xlarge"), Some((vec![15; 4], 50, true)));
+        assert_eq!(limits("p5.48xlarge"), Some((vec![2; 32], 50, true)));
     }
 
     #[test]
@@ -57,7 +64,7 @@ mod tests {
         for name in types {
             let limits = limits_of(name).unwrap_or_else(|| panic!("{name} can't be read"));
             assert!(
-                limits.max_enis >= 1 && limits.ipv4_slots_per_eni >= 2,
+                limits.max_enis() >= 1 && limits.ipv4_slots_per_eni >= 2,
                 "{name}"
             );
         }

@@ -8,7 +8,7 @@ use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_ec2::error::DisplayErrorContext;
-use ipam::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
+use ipam::{EniId, InstanceId, Mac, Place, SecurityGroupId, SeenEni, SubnetId, VpcId};
 use ipnet::Ipv4Net;
 
 use crate::jitter::jittered;
@@ -160,6 +160,45 @@ impl Metadata {
                 .map(SecurityGroupId::new)
                 .collect(),
         })
+    }
+
+    /// The ENIs that IMDS shows, with what they hold; none when it can't be read within `patience`, or makes no sense.
+    /// It may lag behind EC2.
+    pub async fn enis(&self, patience: Duration) -> Option<Vec<SeenEni>> {
+        tokio::time::timeout(patience, self.read_enis())
+            .await
+            .ok()
+            .flatten()
+    }
+
+    async fn read_enis(&self) -> Option<Vec<SeenEni>> {
+        let macs = self.get("network/interfaces/macs").await.ok()??;
+        let mut enis = Vec::new();
+        for mac in macs.lines().map(|line| line.trim_end_matches('/')) {
+            // An ENI without an address of a kind has no such leaf.
+            let leaf = async |leaf: &str| {
+                let path = format!("network/interfaces/macs/{mac}/{leaf}");
+                self.get(&path).await.ok()
+            };
+            let number = |text: Option<String>| text.map_or(Some(0), |text| text.parse().ok());
+            let place = Place {
+                card: number(leaf("network-card").await?)?,
+                device_index: number(leaf("device-number").await?)?,
+            };
+            let addresses = leaf("local-ipv4s").await?.unwrap_or_default();
+            // Its own address comes first, and is no pod's.
+            let addresses = addresses.lines().skip(1).map(|line| format!("{line}/32"));
+            let prefixes = leaf("ipv4-prefix").await?.unwrap_or_default();
+            let ipv6 = leaf("ipv6-prefix").await?.unwrap_or_default();
+            let slots = addresses
+                .chain(prefixes.lines().map(str::to_owned))
+                .chain(ipv6.lines().map(str::to_owned))
+                .map(|net| net.parse().ok())
+                .collect::<Option<_>>()?;
+            let mac = mac.parse().ok()?;
+            enis.push(SeenEni { mac, place, slots });
+        }
+        Some(enis)
     }
 
     /// The CIDR of the subnet of one of the instance's ENIs; none when IMDS does not show that ENI (yet).

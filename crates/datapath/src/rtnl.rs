@@ -273,6 +273,20 @@ impl Rule {
     /// Adds the rule, unless it is there. Another's of the same meaning does not count: the kernel compares
     /// the protocol too (rule_exists), and its maker may take it away.
     pub(crate) fn ensure(self) -> Step {
+        let (what, rule) = self.message();
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let what = format!("add {what}");
+        Step::new(what, RouteNetlinkMessage::NewRule(rule), flags).tolerating(Errno::EXIST)
+    }
+
+    /// Deletes the rule, if it is there.
+    pub(crate) fn delete(self) -> Step {
+        let (what, rule) = self.message();
+        let what = format!("delete {what}");
+        Step::new(what, RouteNetlinkMessage::DelRule(rule), 0).tolerating(Errno::NOENT)
+    }
+
+    fn message(self) -> (String, RuleMessage) {
         let mut rule = RuleMessage::default();
         rule.header.family = AddressFamily::Inet;
         rule.header.action = RuleAction::ToTable;
@@ -296,11 +310,7 @@ impl Rule {
                 format!("from {source}")
             }
         };
-        let what = format!(
-            "add rule {}: {selector} lookup {}",
-            self.priority, self.table
-        );
-        let flags = NLM_F_CREATE | NLM_F_EXCL;
-        Step::new(what, RouteNetlinkMessage::NewRule(rule), flags).tolerating(Errno::EXIST)
+        let what = format!("rule {}: {selector} lookup {}", self.priority, self.table);
+        (what, rule)
     }
 }

@@ -1,17 +1,31 @@
 //! What the pool asks of EC2, and what EC2 answers.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
 
-use crate::{AttachmentId, ClientToken, EniId, Mac, SecurityGroupId, SubnetId};
+use crate::{AttachmentId, ClientToken, EniId, Family, Mac, SecurityGroupId, SubnetId};
+
+/// What an attachment slot of an ENI holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SlotKind {
+    /// One IPv4 address.
+    Address,
+    /// An IPv4 /28.
+    Prefix,
+    /// An IPv6 /80.
+    Ipv6Prefix,
+}
 
 /// A call to EC2. The shell adds what is the same for all (tags, description, the instance).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// DescribeNetworkInterfaces, filtered to those attached to this instance.
     DescribeEnis,
-    /// CreateNetworkInterface, with `addresses` secondary addresses and our tags.
+    /// CreateNetworkInterface, with our tags, and slots beside its own address.
     CreateEni {
         /// Makes the call safe to repeat.
         token: ClientToken,
@@ -19,8 +33,10 @@ pub enum Call {
         subnet: SubnetId,
         /// The security groups.
         groups: Vec<SecurityGroupId>,
-        /// How many secondary addresses.
-        addresses: u32,
+        /// What of IPv4, and how many; EC2 takes addresses or prefixes, not both.
+        ipv4: Option<(SlotKind, u32)>,
+        /// How many IPv6 prefixes.
+        ipv6_prefixes: u32,
     },
     /// AttachNetworkInterface to this instance. Carries no token: an unknown outcome is settled by a
     /// Describe.
@@ -28,7 +44,7 @@ pub enum Call {
         /// What.
         eni: EniId,
         /// Where.
-        device_index: u32,
+        place: Place,
     },
     /// ModifyNetworkInterfaceAttribute: the ENI goes when its instance goes.
     DeleteOnTermination {
@@ -37,18 +53,64 @@ pub enum Call {
         /// Its attachment to this instance.
         attachment: AttachmentId,
     },
-    /// AssignPrivateIpAddresses by count. Carries no token: an unknown outcome is settled by a Describe.
-    AssignAddresses {
+    /// AssignPrivateIpAddresses or AssignIpv6Addresses, by count. Carries no token: an unknown outcome is settled
+    /// by a Describe.
+    Assign {
         /// To what.
         eni: EniId,
+        /// What.
+        kind: SlotKind,
         /// How many.
         count: u32,
     },
-    /// DeleteNetworkInterface, of one that was created and cannot be attached.
+    /// UnassignPrivateIpAddresses or UnassignIpv6Addresses. Carries no token: repeating it says that they are not
+    /// assigned, and a Describe settles it.
+    Unassign {
+        /// From what.
+        eni: EniId,
+        /// All of one family: addresses as /32, and prefixes.
+        slots: Vec<IpNet>,
+    },
+    /// DetachNetworkInterface.
+    DetachEni {
+        /// What.
+        eni: EniId,
+        /// Its attachment to this instance.
+        attachment: AttachmentId,
+    },
+    /// DeleteNetworkInterface, of one that is attached to nothing.
     DeleteEni {
         /// What.
         eni: EniId,
     },
+}
+
+/// Where on an instance an ENI is. 0 on card 0 is the primary ENI.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Place {
+    /// The network card.
+    pub card: u32,
+    /// Unique on its card.
+    pub device_index: u32,
+}
+
+impl Place {
+    /// The primary ENI's.
+    pub const PRIMARY: Self = Self {
+        card: 0,
+        device_index: 0,
+    };
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.card {
+            0 => write!(f, "device index {}", self.device_index),
+            card => write!(f, "device index {} of card {card}", self.device_index),
+        }
+    }
 }
 
 impl Call {
@@ -60,7 +122,16 @@ impl Call {
             Self::CreateEni { .. } => "CreateNetworkInterface",
             Self::AttachEni { .. } => "AttachNetworkInterface",
             Self::DeleteOnTermination { .. } => "ModifyNetworkInterfaceAttribute",
-            Self::AssignAddresses { .. } => "AssignPrivateIpAddresses",
+            Self::Assign {
+                kind: SlotKind::Ipv6Prefix,
+                ..
+            } => "AssignIpv6Addresses",
+            Self::Assign { .. } => "AssignPrivateIpAddresses",
+            Self::Unassign { slots, .. } => match slots.first() {
+                Some(IpNet::V6(_)) => "UnassignIpv6Addresses",
+                Some(IpNet::V4(_)) | None => "UnassignPrivateIpAddresses",
+            },
+            Self::DetachEni { .. } => "DetachNetworkInterface",
             Self::DeleteEni { .. } => "DeleteNetworkInterface",
         }
     }
@@ -72,8 +143,41 @@ impl Call {
             Self::DescribeEnis | Self::CreateEni { .. } => None,
             Self::AttachEni { eni, .. }
             | Self::DeleteOnTermination { eni, .. }
-            | Self::AssignAddresses { eni, .. }
+            | Self::Assign { eni, .. }
+            | Self::Unassign { eni, .. }
+            | Self::DetachEni { eni, .. }
             | Self::DeleteEni { eni } => Some(eni),
+        }
+    }
+}
+
+impl SlotKind {
+    /// Of a slot's network, as EC2 has it.
+    #[must_use]
+    pub fn of(slot: &IpNet) -> Self {
+        match slot {
+            IpNet::V6(_) => Self::Ipv6Prefix,
+            IpNet::V4(net) if net.prefix_len() == 32 => Self::Address,
+            IpNet::V4(_) => Self::Prefix,
+        }
+    }
+
+    /// Its family.
+    #[must_use]
+    pub fn family(self) -> Family {
+        match self {
+            Self::Address | Self::Prefix => Family::V4,
+            Self::Ipv6Prefix => Family::V6,
+        }
+    }
+
+    /// How many addresses for pods it brings; as many as there are numbers for a /80.
+    #[must_use]
+    pub fn addresses(self) -> u32 {
+        match self {
+            Self::Address => 1,
+            Self::Prefix => 16,
+            Self::Ipv6Prefix => u32::MAX,
         }
     }
 }
@@ -87,8 +191,8 @@ pub enum CallReply {
     Created(EniFacts),
     /// Of `AttachEni`.
     Attached(AttachmentId),
-    /// Of `AssignAddresses`: the new ones alone.
-    Assigned(Vec<Ipv4Addr>),
+    /// Of `Assign`: the new ones alone; addresses as /32.
+    Assigned(Vec<IpNet>),
     /// Of the others.
     Done,
 }
@@ -106,8 +210,9 @@ pub struct EniFacts {
     pub subnet_cidr: Ipv4Net,
     /// Its own address.
     pub primary_address: Ipv4Addr,
-    /// Its secondary addresses.
-    pub secondary_addresses: Vec<Ipv4Addr>,
+    /// What it holds besides: secondary addresses as /32, /28 and /80 prefixes. IPv6 addresses of its own are not
+    /// for pods, and not here.
+    pub slots: Vec<IpNet>,
     /// Its security groups.
     pub security_groups: Vec<SecurityGroupId>,
     /// Whether pods may have its addresses: false when it is tagged `node.k8s.amazonaws.com/no_manage`, is
@@ -122,8 +227,8 @@ pub struct EniFacts {
 pub struct Attachment {
     /// Which.
     pub id: AttachmentId,
-    /// 0 is the primary ENI.
-    pub device_index: u32,
+    /// Where.
+    pub place: Place,
     /// Whether EC2 says `attached` (else it is still `attaching`).
     pub complete: bool,
     /// Whether the ENI goes when its instance goes.
@@ -153,6 +258,8 @@ pub enum CallErrorKind {
     Throttled,
     /// Nothing happened: the subnet has no free address.
     SubnetExhausted,
+    /// Nothing happened: the subnet has no whole /28 (or /80) that is free, though it may have addresses.
+    PrefixesExhausted,
     /// Nothing happened: the instance has all the ENIs that it may have.
     EniLimit,
     /// Nothing happened: the ENI has all the addresses that it may have.

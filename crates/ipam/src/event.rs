@@ -1,19 +1,26 @@
 //! What happens to the pool, and what it wants done.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
-    BooksVersion, Call, CallError, CallId, CallReply, EniId, Ledger, Mac, Pod, Refusal, RequestId,
-    Sandbox, Time,
+    BooksVersion, Call, CallError, CallId, CallReply, EniId, Ledger, Mac, Mode, Place, Pod,
+    Refusal, RequestId, Sandbox, Time,
 };
 
 /// What happened.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// ipamd starts; what the books of this boot say, when there are any to be trusted.
-    Start(Option<Ledger>),
+    /// ipamd starts.
+    Start {
+        /// What the books of this boot say, when there are any to be trusted.
+        books: Option<Ledger>,
+        /// What IMDS shows, when it could be read. Where it agrees with the books, pods are served without asking
+        /// EC2; it never supplies an address.
+        seen: Option<Vec<SeenEni>>,
+    },
     /// A plugin asks for an address.
     Add(AddRequest),
     /// The plugin that asked does not wait any more.
@@ -46,7 +53,7 @@ pub enum Event {
         outcome: Result<CallReply, CallError>,
     },
     /// [`Effect::PrepareNode`] is done, and these addresses have a pod's link now; if it failed, why, for people.
-    NodePrepared(Result<Vec<Ipv4Addr>, String>),
+    NodePrepared(Result<Vec<IpAddr>, String>),
     /// [`Effect::SetUpEni`] is done; if it failed, why, for people.
     EniSetUp {
         /// Which.
@@ -54,15 +61,39 @@ pub enum Event {
         /// How.
         outcome: Result<(), String>,
     },
-    /// [`Effect::RouteAddresses`] is done; if it failed, why, for people.
-    AddressesRouted {
-        /// Of which ENI.
-        eni: EniId,
+    /// [`Effect::TearDownEni`] is done; if it failed, why, for people.
+    EniTornDown {
         /// Which.
-        addresses: Vec<Ipv4Addr>,
+        eni: EniId,
         /// How.
         outcome: Result<(), String>,
     },
+    /// [`Effect::Route`] is done; if it failed, why, for people.
+    Routed {
+        /// Of which ENI.
+        eni: EniId,
+        /// Which.
+        slots: Vec<IpNet>,
+        /// How.
+        outcome: Result<(), String>,
+    },
+    /// [`Effect::Unroute`] is done; if it failed, why, for people.
+    Unrouted {
+        /// Of which ENI.
+        eni: EniId,
+        /// Which.
+        slots: Vec<IpNet>,
+        /// How.
+        outcome: Result<(), String>,
+    },
+    /// IMDS shows something else than the pool knows: EC2 is to be asked. IMDS never supplies an address.
+    Doubt,
+    /// So many pods are bound to the node and have not been added yet.
+    PodsBound(u32),
+    /// Whether the node drains (or may not be scheduled to): it neither grows for later nor gives back.
+    Draining(bool),
+    /// A person sets the mode, or with `None` lets the pool find its own.
+    SetMode(Option<Mode>),
     /// The time of the last [`Effect::WakeAt`] has come.
     Wake,
     /// ipamd is going: waiters are refused, nothing new is begun.
@@ -84,14 +115,34 @@ pub enum Effect {
     PrepareNode(Vec<Held>),
     /// Wait for the ENI's link and configure it; say [`Event::EniSetUp`].
     SetUpEni(EniSetUp),
-    /// Make the routes and map elements of addresses that have come; say [`Event::AddressesRouted`].
-    RouteAddresses {
+    /// Undo all that was made for an ENI that goes: no pod has an address of it. Say [`Event::EniTornDown`].
+    TearDownEni {
+        /// Which.
+        eni: EniId,
+        /// Where it is.
+        place: Place,
+        /// Its own address.
+        primary_address: Ipv4Addr,
+        /// What it held.
+        slots: Vec<IpNet>,
+    },
+    /// Make the routes, rules and map elements of slots that have come; say [`Event::Routed`].
+    Route {
         /// Of which ENI.
         eni: EniId,
-        /// Its device index: 0 is the primary.
-        device_index: u32,
+        /// Where it is.
+        place: Place,
         /// Which.
-        addresses: Vec<Ipv4Addr>,
+        slots: Vec<IpNet>,
+    },
+    /// Undo them, of slots that are to be given back: no pod has an address of them. Say [`Event::Unrouted`].
+    Unroute {
+        /// Of which ENI.
+        eni: EniId,
+        /// Where it is.
+        place: Place,
+        /// Which.
+        slots: Vec<IpNet>,
     },
     /// Something went wrong that no answer tells, or not soon: log it as a warning.
     Tell(String),
@@ -99,13 +150,13 @@ pub enum Effect {
     WakeAt(Time),
 }
 
-/// The addresses that an ENI holds for pods.
+/// What an ENI holds for pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The ENI's device index: 0 is the primary.
-    pub device_index: u32,
-    /// Which.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Where the ENI is.
+    pub place: Place,
+    /// Addresses as /32, and prefixes.
+    pub slots: Vec<IpNet>,
 }
 
 /// An ENI whose link is to be set up.
@@ -115,12 +166,23 @@ pub struct EniSetUp {
     pub eni: EniId,
     /// Its link's MAC.
     pub mac: Mac,
-    /// 0 is the primary, which the operating system has already configured.
-    pub device_index: u32,
+    /// Where it is; the operating system has already configured the primary.
+    pub place: Place,
     /// Its own address.
     pub primary_address: Ipv4Addr,
     /// Its subnet.
     pub subnet_cidr: Ipv4Net,
+}
+
+/// An ENI as IMDS shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenEni {
+    /// Its link's MAC.
+    pub mac: Mac,
+    /// Where it is.
+    pub place: Place,
+    /// What it holds besides its own address: addresses as /32, and prefixes.
+    pub slots: BTreeSet<IpNet>,
 }
 
 /// A plugin asks for an address.
@@ -153,13 +215,20 @@ pub enum Answer {
     Refused(Refusal),
 }
 
-/// An address and whose it is.
+/// What a sandbox has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The address; it stands alone on the pod's link, as a /32.
-    pub address: Ipv4Addr,
+    /// One for each family of the node, IPv4 first.
+    pub addresses: Vec<GrantedAddress>,
+}
+
+/// An address, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantedAddress {
+    /// The address; it stands alone on the pod's link, as a /32 or /128.
+    pub address: IpAddr,
     /// The ENI that holds it.
     pub eni: EniId,
-    /// That ENI's device index: 0 is the primary.
-    pub device_index: u32,
+    /// Where that ENI is.
+    pub place: Place,
 }

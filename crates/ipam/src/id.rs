@@ -1,21 +1,37 @@
-//! Identifiers: one type each, so that none is taken for another.
+//! Identifiers: one type each, so that none is taken for another. Cheap to clone.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+/// Shared text in serde's data model: a string.
+mod text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
+    }
+}
 
 macro_rules! string_ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(String);
+        pub struct $name(#[serde(with = "text")] Arc<str>);
 
         impl $name {
             /// Takes the identifier as AWS gave it.
-            pub fn new(id: impl Into<String>) -> Self {
+            pub fn new(id: impl Into<Arc<str>>) -> Self {
                 Self(id.into())
             }
 
@@ -139,9 +155,11 @@ impl Time {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Sandbox {
     /// `CNI_CONTAINERID`.
-    pub container_id: String,
+    #[serde(with = "text")]
+    pub container_id: Arc<str>,
     /// `CNI_IFNAME`.
-    pub ifname: String,
+    #[serde(with = "text")]
+    pub ifname: Arc<str>,
 }
 
 impl fmt::Display for Sandbox {

@@ -11,6 +11,7 @@ mod call;
 mod event;
 mod id;
 mod ledger;
+mod mode;
 mod node;
 mod planner;
 mod pool;
@@ -19,17 +20,26 @@ mod retry;
 mod state;
 mod view;
 
-pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts};
-pub use event::{AddRequest, Answer, Effect, EniSetUp, Event, Grant, Held};
+pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, Place, SlotKind};
+pub use event::{
+    AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
+};
 pub use id::{
     AttachmentId, BooksVersion, CallId, ClientToken, EniId, InstanceId, Mac, MacError, Pod,
     RequestId, Sandbox, SecurityGroupId, SubnetId, Time, VpcId,
 };
-pub use ledger::{CoolingEntry, EniIntent, GrantEntry, IntentStage, Ledger};
-pub use node::{InstanceLimits, Node, Targets};
-pub use planner::{Action, Facts, Gate, Room, plan};
+pub use ledger::{
+    AddressEntry, CoolingEntry, EniEntry, EniIntent, EniLink, GrantEntry, IntentStage, Ledger,
+    Tombstone,
+};
+pub use mode::{Mode, ModeError};
+pub use node::{
+    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Warm, WarmTargets,
+};
+pub use planner::{Action, ComingEni, EniStock, Facts, Gate, Stock, SubnetGates, grow, shrink};
 pub use refusal::{Reason, Refusal};
-pub use state::State;
+pub use state::{Retry, State, WaitsFor, Why};
 pub use view::{
-    AddressState, AddressView, EniState, EniView, PendingCallView, PoolView, Totals, WaiterView,
+    AddressState, AddressView, EniState, EniView, PendingCallView, PoolView, SlotView, Totals,
+    WaiterView,
 };

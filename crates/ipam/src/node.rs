@@ -1,10 +1,12 @@
-//! What is fixed while ipamd runs: the node and the targets.
+//! The node, and what its user wants of it.
+
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 use crate::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 
-/// The node as IMDS and the limits of its instance type tell it.
+/// The node as IMDS and the limits of its instance type tell it. Fixed while ipamd runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// The instance.
@@ -29,24 +31,120 @@ pub struct Node {
     pub limits: InstanceLimits,
 }
 
-/// What EC2 lets an instance of a type have (DescribeInstanceTypes, `NetworkInfo`; network card 0 alone).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What EC2 lets an instance of a type have (DescribeInstanceTypes, `NetworkInfo`).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstanceLimits {
-    /// ENIs, the primary included.
-    pub max_enis: u32,
+    /// ENIs on each network card, by its index; the primary ENI is on card 0.
+    pub enis_per_card: Vec<u32>,
     /// IPv4 slots on each ENI. Its own primary address takes one; each further address or /28 prefix one.
     pub ipv4_slots_per_eni: u32,
+    /// IPv6 slots on each ENI: an address or a /80 prefix takes one.
+    pub ipv6_slots_per_eni: u32,
+    /// Whether ENIs may hold prefixes: Nitro only.
+    pub prefixes: bool,
 }
 
-/// How much the pool keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Targets {
-    /// Free addresses kept ready (`WARM_IP_TARGET`).
-    pub warm_ip: u32,
-    /// Addresses held at the least (`MINIMUM_IP_TARGET`).
-    pub minimum_ip: u32,
-    /// ENIs used at the most (`MAX_ENI`), when fewer than the instance type allows.
-    pub max_enis: Option<u32>,
+impl InstanceLimits {
+    /// ENIs on all cards.
+    #[must_use]
+    pub fn max_enis(&self) -> u32 {
+        self.enis_per_card.iter().sum()
+    }
+}
+
+/// What the user wants of the pool: aws-node's settings and ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Which addresses a pod gets.
+    pub families: Families,
+    /// Whether IPv4 comes in /28 prefixes instead of single addresses (`ENABLE_PREFIX_DELEGATION`). IPv6 always
+    /// comes in /80 prefixes.
+    pub delegation: bool,
+    /// How much is kept ready.
+    pub warm: Warm,
+    /// ENIs used on each network card at the most (`MAX_ENI`), when fewer than the instance type allows.
+    pub max_enis_per_card: Option<u32>,
+    /// Whether cards beyond the first get ENIs too.
+    pub all_cards: bool,
+    /// Pods that kubelet lets onto the node at the most: with this many addresses the pool keeps no more warm.
+    pub max_pods: Option<u32>,
     /// How long an address cools after its pod has gone (`IP_COOLDOWN_PERIOD`).
-    pub cooldown: std::time::Duration,
+    pub cooldown: Duration,
+    /// Where new ENIs may be made, besides the primary's subnet; the first that has room is taken.
+    pub subnets: Vec<SubnetChoice>,
+}
+
+/// A subnet for new ENIs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetChoice {
+    /// Which.
+    pub id: SubnetId,
+    /// The security groups of ENIs there; empty: the primary's.
+    pub groups: Vec<SecurityGroupId>,
+}
+
+/// Which addresses a pod gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// An IPv4 address.
+    V4,
+    /// An IPv6 address.
+    V6,
+    /// One of each.
+    Dual,
+}
+
+/// How much is kept ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warm {
+    /// As aws-node's targets have it.
+    Targets(WarmTargets),
+    /// As demand has it: what is in use, and what is about to come.
+    Demand(Dial),
+}
+
+/// aws-node's targets, with its meaning, for IPv4. `None` is not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WarmTargets {
+    /// `WARM_ENI_TARGET`: free addresses, in units of whole ENIs.
+    pub eni: Option<u32>,
+    /// `WARM_IP_TARGET`: free addresses.
+    pub ip: Option<u32>,
+    /// `MINIMUM_IP_TARGET`: addresses in all, free or not.
+    pub minimum_ip: Option<u32>,
+    /// `WARM_PREFIX_TARGET`: free prefixes, with delegation.
+    pub prefix: Option<u32>,
+}
+
+/// How much is kept ready beyond demand: the fewer, the more often a pod waits for EC2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dial {
+    /// Next to nothing: addresses are dear.
+    Economy,
+    /// A little.
+    #[default]
+    Balanced,
+    /// Much: pods must start at once.
+    Latency,
+}
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl Families {
+    /// One by one.
+    #[must_use]
+    pub fn all(self) -> &'static [Family] {
+        match self {
+            Self::V4 => &[Family::V4],
+            Self::V6 => &[Family::V6],
+            Self::Dual => &[Family::V4, Family::V6],
+        }
+    }
 }

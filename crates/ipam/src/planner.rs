@@ -1,59 +1,124 @@
-//! What to ask of EC2 next: a function from facts to actions.
+//! What to ask of EC2 next: functions from facts to actions.
 //!
-//! It is computed whole, in one round, and it is a fixpoint: with what it planned counted as on its way,
-//! it plans nothing more. It knows no time and keeps nothing; whether a refusal of EC2 still holds is a
-//! fact like the others ([`Gate`]).
+//! A plan is computed whole, in one round, and is a fixpoint: with what it planned counted as on its way, it plans
+//! nothing more. It knows no time and keeps nothing; whether a refusal of EC2 still holds is a fact like the others
+//! ([`Gate`]). All counts are derived from what is held.
 
-use std::collections::BTreeSet;
+mod facts;
+mod giving_back;
+mod growth;
+mod targets;
 
-use crate::{EniId, SubnetId};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// All that a plan depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+pub use self::giving_back::shrink;
+pub use self::growth::grow;
+pub(crate) use self::growth::is_content;
+use crate::{EniId, Mode, Place, SecurityGroupId, SlotKind, SubnetId};
+
+/// All that a plan depends on, besides the settings and the limits of the instance type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Sandboxes that wait for an address.
+    /// Sandboxes that wait: each wants an address of each family of the node.
     pub waiters: u32,
-    /// `WARM_IP_TARGET`: addresses to keep free beyond what waits.
-    pub warm_ip: u32,
-    /// `MINIMUM_IP_TARGET`: addresses to hold at the least.
-    pub minimum_ip: u32,
-    /// What serves waiters: free, preparing, or asked for and on the way. Cooling addresses are not supply.
-    pub supply: u32,
-    /// All that is held or on the way, whoever has it.
-    pub held: u32,
-    /// ENIs that the node may have, all included.
-    pub max_enis: u32,
-    /// ENIs that it has or is getting, those of others included.
-    pub enis: u32,
-    /// Addresses for pods that one ENI can hold.
-    pub addresses_per_eni: u32,
-    /// Device indexes that are taken or promised.
-    pub device_indexes: BTreeSet<u32>,
-    /// Our ENIs that have room, by device index.
-    pub rooms: Vec<Room>,
-    /// Room beyond what was asked for on ENIs that are being made: it can be asked for when they are there.
-    pub coming: u32,
-    /// Where a new ENI is made.
-    pub subnet: SubnetId,
-    /// Whether a new ENI can be made now.
+    /// Pods that are bound to the node and have not been added yet, those that wait included or not: the larger of
+    /// the two counts.
+    pub bound: u32,
+    /// The node drains, or may not be scheduled to.
+    pub draining: bool,
+    /// How much of EC2 is asked for.
+    pub mode: Mode,
+    /// IPv4 over all ENIs, with what is on its way.
+    pub ipv4: Stock,
+    /// IPv6, likewise.
+    pub ipv6: Stock,
+    /// Our ENIs that are there, by place. Those that drain are not here, but in `taken`.
+    pub enis: Vec<EniStock>,
+    /// ENIs that are being made: what they still have room for when they are there, beyond what they bring.
+    pub coming: Vec<ComingEni>,
+    /// How many ENIs each card has or gets, by its index: ours, those of others, those that drain.
+    pub enis_per_card: BTreeMap<u32, u32>,
+    /// Places that are taken or promised.
+    pub taken: BTreeSet<Place>,
+    /// Where a new ENI may be made, the first that has room first.
+    pub subnets: Vec<SubnetGates>,
+    /// Whether a new ENI can be made now, wherever.
     pub new_eni: Gate,
 }
 
-/// What one of our ENIs can still take.
+/// Addresses of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// What serves who waits: free, being prepared, or asked for and on the way. Cooling addresses are not supply.
+    pub supply: u32,
+    /// All that is held or on the way, whoever has it; without what leaves.
+    pub addresses: u32,
+    /// Given to pods.
+    pub owned: u32,
+    /// Given back of late.
+    pub cooling: u32,
+    /// Prefixes held or on the way.
+    pub prefixes: u32,
+    /// Of these, prefixes that nobody has anything of.
+    pub empty_prefixes: u32,
+}
+
+/// What one of our ENIs has, and can still take.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct EniStock {
     /// Which.
     pub eni: EniId,
-    /// How many addresses.
-    pub addresses: u32,
-    /// Whether it can be asked now.
-    pub gate: Gate,
+    /// Where.
+    pub place: Place,
+    /// IPv4 slots for pods that are not taken nor asked for.
+    pub ipv4_room: u32,
+    /// IPv6 slots, likewise.
+    pub ipv6_room: u32,
+    /// Whether it can be asked to take single addresses now.
+    pub addresses: Gate,
+    /// Whether it can be asked to take /28s now.
+    pub prefixes: Gate,
+    /// Whether it can be asked to take /80s now.
+    pub ipv6_prefixes: Gate,
+    /// What it holds of IPv4.
+    pub ipv4: Stock,
+    /// What it holds of IPv6.
+    pub ipv6: Stock,
+    /// IPv4 slots that nobody has anything of and that do not leave: addresses and prefixes.
+    pub empty_slots: u32,
+    /// Whether it may be drained and deleted: ours, not the primary, old enough, in good order.
+    pub may_go: bool,
+}
+
+/// An ENI that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ComingEni {
+    /// IPv4 slots for pods that it will have left.
+    pub ipv4_room: u32,
+    /// IPv6 slots that it will have left.
+    pub ipv6_room: u32,
+}
+
+/// A subnet for new ENIs, and whether it is said to have room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetGates {
+    /// Which.
+    pub subnet: SubnetId,
+    /// The security groups of ENIs there.
+    pub groups: Vec<SecurityGroupId>,
+    /// For single addresses; without one, no ENI can be made.
+    pub addresses: Gate,
+    /// For /28s.
+    pub prefixes: Gate,
+    /// For /80s.
+    pub ipv6_prefixes: Gate,
 }
 
 /// Whether EC2 can be asked for something now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gate {
     /// Yes.
+    #[default]
     Open,
     /// Not now, but soon: a call is under way, or a passing error is waited out. It is worth waiting for.
     Busy,
@@ -64,102 +129,54 @@ pub enum Gate {
 /// One thing to ask of EC2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Addresses on an ENI that is there.
+    /// More on an ENI that is there.
     Assign {
         /// Which.
         eni: EniId,
+        /// What.
+        kind: SlotKind,
         /// How many; at least 1.
-        addresses: u32,
+        count: u32,
     },
     /// A new ENI.
     Create {
         /// Where it is made.
         subnet: SubnetId,
-        /// The lowest that is not taken.
-        device_index: u32,
-        /// How many addresses it brings; at least 1.
-        addresses: u32,
+        /// Its security groups.
+        groups: Vec<SecurityGroupId>,
+        /// The lowest place that is not taken.
+        place: Place,
+        /// What of IPv4 it brings, and how many; at least 1 when there is any.
+        ipv4: Option<(SlotKind, u32)>,
+        /// How many IPv6 prefixes it brings.
+        ipv6_prefixes: u32,
+    },
+    /// Give back slots of an ENI that nobody has anything of.
+    Unassign {
+        /// Which.
+        eni: EniId,
+        /// What.
+        kind: SlotKind,
+        /// How many at the most; at least 1.
+        count: u32,
+    },
+    /// Detach and delete an ENI that nobody has anything of.
+    Drain {
+        /// Which.
+        eni: EniId,
     },
 }
 
-impl Facts {
-    /// How many addresses are wanted beyond what is held and on the way.
+impl Gate {
+    /// Both must let through.
     #[must_use]
-    pub fn shortfall(&self) -> u32 {
-        let demand = self.waiters.saturating_add(self.warm_ip);
-        demand
-            .saturating_sub(self.supply)
-            .max(self.minimum_ip.saturating_sub(self.held))
-    }
-
-    /// How many addresses the pool could get beyond what is held and on the way, now or soon.
-    #[must_use]
-    pub fn reach(&self) -> u32 {
-        let rooms = self
-            .rooms
-            .iter()
-            .filter(|room| room.gate != Gate::Closed)
-            .map(|room| room.addresses)
-            .sum::<u32>()
-            .saturating_add(self.coming);
-        let new = match self.new_eni {
-            Gate::Open | Gate::Busy => self.max_enis.saturating_sub(self.enis),
-            Gate::Closed => 0,
-        };
-        rooms.saturating_add(new.saturating_mul(self.addresses_per_eni))
-    }
-
-    /// Like [`reach`](Self::reach), if no gate were closed: what the limits alone allow.
-    #[must_use]
-    pub fn limit(&self) -> u32 {
-        let rooms = self.rooms.iter().map(|room| room.addresses).sum::<u32>();
-        let rooms = rooms.saturating_add(self.coming);
-        let new = self.max_enis.saturating_sub(self.enis);
-        rooms.saturating_add(new.saturating_mul(self.addresses_per_eni))
-    }
-}
-
-/// Plans the growth.
-///
-/// First addresses on ENIs that have room, in device order, so that the primary fills first; then as many new
-/// ENIs as the rest needs, each with what is wanted of it and no more. Room on an ENI that is busy or being
-/// made is left to be asked for when it can be: an address there comes sooner than one more ENI does.
-#[must_use]
-pub fn plan(facts: &Facts) -> Vec<Action> {
-    let mut want = facts.shortfall();
-    let mut actions = Vec::new();
-    for room in &facts.rooms {
-        let addresses = want.min(room.addresses);
-        if addresses == 0 || room.gate == Gate::Closed {
-            continue;
-        }
-        want -= addresses;
-        if room.gate == Gate::Open {
-            actions.push(Action::Assign {
-                eni: room.eni.clone(),
-                addresses,
-            });
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Closed, _) | (_, Self::Closed) => Self::Closed,
+            (Self::Busy, _) | (_, Self::Busy) => Self::Busy,
+            (Self::Open, Self::Open) => Self::Open,
         }
     }
-    if facts.new_eni != Gate::Open || facts.addresses_per_eni == 0 {
-        return actions;
-    }
-    want = want.saturating_sub(facts.coming);
-    // 0 is the primary's for ever.
-    let mut indexes = (1..).filter(|index| !facts.device_indexes.contains(index));
-    for _ in facts.enis..facts.max_enis {
-        let Some(device_index) = indexes.next().filter(|_| want > 0) else {
-            break;
-        };
-        let addresses = want.min(facts.addresses_per_eni);
-        want -= addresses;
-        actions.push(Action::Create {
-            subnet: facts.subnet.clone(),
-            device_index,
-            addresses,
-        });
-    }
-    actions
 }
 
 #[cfg(test)]

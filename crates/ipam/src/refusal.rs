@@ -21,6 +21,8 @@ pub struct Refusal {
 pub enum Reason {
     /// Every address that the instance type allows is taken.
     PoolExhausted,
+    /// EC2 is not asked for anything, by command or because it has failed for long.
+    PoolFrozen,
     /// The subnet has no free address.
     SubnetExhausted,
     /// EC2 refused the growth that the pod waits for.
@@ -51,6 +53,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PoolExhausted => "POOL_EXHAUSTED",
+            Self::PoolFrozen => "POOL_FROZEN",
             Self::SubnetExhausted => "SUBNET_EXHAUSTED",
             Self::Ec2Refused => "EC2_REFUSED",
             Self::Ec2Throttled => "EC2_THROTTLED",

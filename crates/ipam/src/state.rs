@@ -1,38 +1,51 @@
 //! The pool's state and its one transition function.
 
 mod calls;
+mod ending;
+mod facts;
 mod growth;
 mod kernel;
 mod merge;
+mod mode;
 mod pods;
 mod query;
 mod refuse;
+mod restart;
+mod why;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use crate::pool::{Address, Claim, Eni, Holding, Life, Owner};
+use ipnet::IpNet;
+
+use self::mode::Troubles;
+pub use self::why::{Retry, WaitsFor, Why};
+use crate::pool::Pool;
 use crate::retry::{self, Jitter, Setback};
 use crate::{
-    BooksVersion, Call, CallError, CallId, ClientToken, Effect, EniId, Event, IntentStage, Ledger,
-    Node, Refusal, RequestId, Sandbox, SecurityGroupId, SubnetId, Targets, Time,
+    BooksVersion, Call, CallError, CallId, ClientToken, Effect, EniId, Event, IntentStage, Mode,
+    Node, Place, Refusal, RequestId, SecurityGroupId, Settings, SlotKind, SubnetId, Time,
 };
 
 /// The pool of one node.
 #[derive(Clone, Debug)]
 pub struct State {
     node: Node,
-    targets: Targets,
+    settings: Settings,
     boot_id: String,
     jitter: Jitter,
     now: Time,
     phase: Phase,
     /// ipamd is going: nothing new is begun.
     going: bool,
+    /// Pods bound to the node that have not been added yet.
+    bound: u32,
+    /// The node drains, or may not be scheduled to.
+    draining: bool,
+    /// The mode that a person has set.
+    set_mode: Option<Mode>,
+    troubles: Troubles,
 
-    enis: BTreeMap<EniId, Eni>,
-    /// Where each owner's address is; an index of the claims in `enis`.
-    owners: BTreeMap<Sandbox, (EniId, Ipv4Addr)>,
+    pool: Pool,
     /// ADDs that are not answered yet, in order of arrival.
     adds: Vec<Add>,
     /// Answers to DEL and GC that wait for the books.
@@ -40,10 +53,20 @@ pub struct State {
 
     /// Oldest first.
     intents: Vec<Intent>,
+    /// Slots on their way out, and those that are gone so recently that an older view of EC2 may still show them.
+    tombstones: BTreeMap<IpNet, Tombstone>,
+    /// When to look for what can be given back.
+    shrink_at: Option<Time>,
+    /// What served who waits when that was last looked at, of each family.
+    supply_before: (u64, u64),
+    /// When what is wanted beyond who waits is asked for.
+    warm_at: Option<Time>,
     calls: BTreeMap<CallId, PendingCall>,
     next_call: CallId,
     /// What EC2 did not do of late, and when to ask again.
     setbacks: BTreeMap<Spot, Setback<CallError>>,
+    /// How many of a kind a subnet is asked for at once, where it did not have all that was asked for.
+    at_once: BTreeMap<(SubnetId, SlotKind), u32>,
     /// The last failure of what would make the pool grow; none since it grew.
     last_error: Option<CallError>,
     describe_setback: Option<Setback<CallError>>,
@@ -100,24 +123,44 @@ struct Farewell {
     answer: crate::Answer,
 }
 
-/// An ENI on its way; what the books have of it is [`crate::EniIntent`].
+/// An ENI on its way in or out; what the books have of it is [`crate::EniIntent`].
 #[derive(Clone, Debug)]
 struct Intent {
     token: ClientToken,
     subnet: SubnetId,
     groups: Vec<SecurityGroupId>,
-    addresses: u32,
-    device_index: u32,
+    ipv4: Option<(SlotKind, u32)>,
+    ipv6_prefixes: u32,
+    place: Place,
     stage: IntentStage,
     since: Time,
     /// The books have this stage from this version on; its call is made only then.
     version: BooksVersion,
     call: Option<CallId>,
+    /// Of one that goes: what the node had for it is undone.
+    torn_down: TornDown,
     /// The Create may have happened already, so it can't be given up without knowing.
     maybe_created: bool,
-    /// The Attach or Delete has an unknown outcome; a Describe with this id or a later one settles it.
+    /// The Attach, Detach or Delete has an unknown outcome; a Describe with this id or a later one settles it.
     unsettled: Option<CallId>,
     setback: Option<Setback<CallError>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TornDown {
+    No,
+    Asked,
+    Done,
+}
+
+/// A slot on its way out.
+#[derive(Clone, Debug)]
+struct Tombstone {
+    eni: EniId,
+    /// The books have it from this version on; it is given back only then.
+    version: BooksVersion,
+    /// When EC2 said that it is gone.
+    given_back: Option<Time>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,10 +172,12 @@ struct PendingCall {
 /// What a refusal of EC2 is remembered for: no more than it concerns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Spot {
-    /// Addresses on this ENI.
-    Assign(EniId),
-    /// Addresses from this subnet.
-    Subnet(SubnetId),
+    /// This kind on this ENI.
+    Assign(EniId, SlotKind),
+    /// Giving back on this ENI.
+    Unassign(EniId),
+    /// This kind from this subnet.
+    Subnet(SubnetId, SlotKind),
     /// New ENIs.
     Create,
 }
@@ -143,23 +188,31 @@ impl State {
     /// `boot_id` (`/proc/sys/kernel/random/boot_id`) makes the tokens of this boot's calls differ from all
     /// others, and seeds the jitter of retries.
     #[must_use]
-    pub fn new(node: Node, targets: Targets, boot_id: &str) -> Self {
+    pub fn new(node: Node, settings: Settings, boot_id: &str) -> Self {
         Self {
             node,
-            targets,
+            settings,
             boot_id: boot_id.to_owned(),
             jitter: Jitter::new(boot_id),
             now: Time::default(),
             phase: Phase::New,
             going: false,
-            enis: BTreeMap::new(),
-            owners: BTreeMap::new(),
+            bound: 0,
+            draining: false,
+            set_mode: None,
+            troubles: Troubles::default(),
+            pool: Pool::default(),
             adds: Vec::new(),
             farewells: Vec::new(),
             intents: Vec::new(),
+            tombstones: BTreeMap::new(),
+            shrink_at: None,
+            supply_before: (0, 0),
+            warm_at: None,
             calls: BTreeMap::new(),
             next_call: CallId(1),
             setbacks: BTreeMap::new(),
+            at_once: BTreeMap::new(),
             last_error: None,
             describe_setback: None,
             describe_at: None,
@@ -178,7 +231,7 @@ impl State {
         self.now = self.now.max(now);
         let asked_for = matches!(event, Event::Add(_) | Event::Del { .. } | Event::Gc { .. });
         match event {
-            Event::Start(ledger) => self.start(ledger),
+            Event::Start { books, seen } => self.start(books, seen.as_deref()),
             Event::Add(request) => self.add(request),
             Event::Cancel(request) => self.cancel(request),
             Event::Del { request, sandbox } => self.del(request, &sandbox),
@@ -196,11 +249,30 @@ impl State {
             Event::CallDone { call, outcome } => self.call_done(call, outcome),
             Event::NodePrepared(outcome) => self.node_prepared(outcome),
             Event::EniSetUp { eni, outcome } => self.eni_set_up(&eni, outcome),
-            Event::AddressesRouted {
+            Event::EniTornDown { eni, outcome } => self.eni_torn_down(&eni, outcome),
+            Event::Routed {
                 eni,
-                addresses,
+                slots,
                 outcome,
-            } => self.addresses_routed(&eni, &addresses, outcome),
+            } => self.routed(&eni, &slots, outcome),
+            Event::Unrouted {
+                eni,
+                slots,
+                outcome,
+            } => self.unrouted(&eni, &slots, outcome),
+            Event::Doubt => self.doubt(),
+            Event::PodsBound(pods) => {
+                self.bound = pods;
+                self.look_for_too_much();
+            }
+            Event::Draining(draining) => {
+                self.draining = draining;
+                self.look_for_too_much();
+            }
+            Event::SetMode(mode) => {
+                self.set_mode = mode;
+                self.look_for_too_much();
+            }
             Event::Wake => self.wake_at = None,
             Event::ShutDown => self.shut_down(),
         }
@@ -211,89 +283,26 @@ impl State {
     /// Does all that the state now allows. The order matters: answers before deadlines, claims before plans,
     /// plans before anybody is told that there is no hope.
     fn settle(&mut self, asked_for: bool) {
-        self.end_cooling();
+        if self.pool.end_cooling(self.now) {
+            self.changed();
+        }
         self.answer_adds();
         self.answer_farewells();
         self.end_waits();
         self.claim_for_waiters();
         if !self.going && self.phase != Phase::New {
+            self.forget_tombstones();
+            self.end_troubles();
             self.describe_if_needed();
             self.grow();
             self.refuse_hopeless();
+            self.shrink();
             self.call_for_intents();
+            self.give_back();
             self.work_on_node();
         }
         self.write_books(asked_for);
         self.ask_to_wake();
-    }
-
-    fn start(&mut self, ledger: Option<Ledger>) {
-        if self.phase != Phase::New {
-            return;
-        }
-        self.phase = Phase::Loading;
-        let Some(ledger) = ledger else {
-            return;
-        };
-        self.version = ledger.version;
-        self.requested = ledger.version;
-        self.written = ledger.version;
-        for entry in ledger.grants {
-            let owner = Owner {
-                sandbox: entry.sandbox.clone(),
-                pod: entry.pod,
-                network: entry.network,
-                netns: entry.netns,
-                version: ledger.version,
-                told: Some(self.now),
-            };
-            self.owners
-                .insert(entry.sandbox, (entry.eni.clone(), entry.address));
-            let claim = Claim::Owned(Box::new(owner));
-            self.restore(
-                entry.eni,
-                entry.device_index,
-                entry.address,
-                claim,
-                entry.since,
-            );
-        }
-        for entry in ledger.cooling {
-            let claim = Claim::Cooling {
-                last: entry.sandbox,
-                pod: entry.pod,
-                until: entry.until,
-            };
-            self.restore(entry.eni, 0, entry.address, claim, entry.since);
-        }
-        self.intents = ledger
-            .intents
-            .into_iter()
-            .map(|entry| Intent {
-                token: entry.token,
-                subnet: entry.subnet,
-                groups: entry.groups,
-                addresses: entry.addresses,
-                device_index: entry.device_index,
-                maybe_created: entry.stage == IntentStage::Create,
-                stage: entry.stage,
-                since: entry.since,
-                version: ledger.version,
-                call: None,
-                // The Describe of every start settles it.
-                unsettled: None,
-                setback: None,
-            })
-            .collect();
-    }
-
-    fn restore(&mut self, eni: EniId, index: u32, ip: Ipv4Addr, claim: Claim, since: Time) {
-        let now = self.now;
-        self.enis
-            .entry(eni)
-            .or_insert_with(|| Eni::new(index, None, Life::Absent, now))
-            .addresses
-            .insert(ip, Address::new(Holding::Unconfirmed, claim, since));
     }
 
     fn shut_down(&mut self) {
@@ -376,10 +385,8 @@ impl State {
 
     /// The first moment at which time alone changes something.
     fn next_due(&self) -> Option<Time> {
-        let addresses = self.enis.values().flat_map(|eni| eni.addresses.values());
-        let cooling = addresses.filter_map(Address::free_at);
         let deadlines = self.adds.iter().map(|add| add.request.deadline);
-        let always = cooling.chain(deadlines);
+        let always = deadlines.chain(self.pool.next_cooled());
         let disk = self
             .disk_setback
             .iter()
@@ -391,14 +398,19 @@ impl State {
             .filter_map(|intent| Some(intent.setback.as_ref()?.until));
         let setbacks = self.setbacks.values().map(|setback| setback.until);
         let describe = self.describe_setback.iter().map(|setback| setback.until);
-        let node = self
-            .enis
-            .values()
-            .filter_map(|eni| Some(eni.trouble.as_ref()?.until));
+        let odd = (!self.pool.is_even()).then(|| self.pool.enis());
+        let node = odd
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, eni)| Some(eni.trouble.as_ref()?.until));
         let unless_going = intents
             .chain(setbacks)
             .chain(describe)
             .chain(self.describe_at)
+            .chain(self.shrink_at)
+            .chain(self.warm_at)
+            .chain(self.troubles.next_due(self.set_mode))
+            .chain(self.next_forgotten())
             .chain(self.preparation.due)
             .chain(node)
             .filter(|_| !self.going);

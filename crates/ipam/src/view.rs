@@ -1,20 +1,24 @@
 //! The pool as people and tools see it: plain data, a copy of one moment.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::{EniId, Mac, Node, Pod, Sandbox, SubnetId, Targets, Time};
+use crate::{EniId, Mac, Mode, Node, Place, Pod, Sandbox, Settings, SubnetId, Time};
 
 /// The whole pool at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolView {
     /// Where it lives and what bounds it.
     pub node: Node,
-    /// How much it keeps.
-    pub targets: Targets,
-    /// Counts over all ENIs that are ours to use.
-    pub totals: Totals,
+    /// What its user wants of it.
+    pub settings: Settings,
+    /// How much of EC2 is asked for now.
+    pub mode: Mode,
+    /// IPv4, over all ENIs.
+    pub ipv4: Totals,
+    /// IPv6, over all ENIs.
+    pub ipv6: Totals,
     /// The primary first, then by device index.
     pub enis: Vec<EniView>,
     /// ADDs that wait, oldest first.
@@ -26,18 +30,20 @@ pub struct PoolView {
 /// Counts pod addresses by state; an ENI's own primary address is never one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// All that the node holds.
-    pub held: u32,
+    /// All that the node holds; a /80 brings 2^48.
+    pub held: u64,
     /// Ready for a pod.
-    pub free: u32,
+    pub free: u64,
     /// Given to a pod.
-    pub owned: u32,
+    pub owned: u64,
     /// Given back, not yet to be given to another.
-    pub cooling: u32,
+    pub cooling: u64,
     /// Held by EC2's word, but not yet routed on this node.
-    pub preparing: u32,
+    pub preparing: u64,
     /// EC2 and the books disagree: given to nobody.
-    pub quarantined: u32,
+    pub quarantined: u64,
+    /// To be given back to EC2.
+    pub leaving: u64,
 }
 
 /// One ENI.
@@ -45,8 +51,8 @@ pub struct Totals {
 pub struct EniView {
     /// Which; none while it is being created.
     pub id: Option<EniId>,
-    /// 0 is the primary.
-    pub device_index: u32,
+    /// Where it is, or will be.
+    pub place: Place,
     /// Its link's MAC; none until EC2 has told it.
     pub mac: Option<Mac>,
     /// Its subnet; none when EC2 does not hold the ENI any more.
@@ -61,7 +67,9 @@ pub struct EniView {
     pub since: Time,
     /// Why it is not ready, for people; none when nothing went wrong.
     pub trouble: Option<String>,
-    /// Its pod addresses, in order.
+    /// What its slots hold, in order: addresses as /32, and prefixes.
+    pub slots: Vec<SlotView>,
+    /// Its pod addresses, in order: single ones, and those of prefixes that somebody has or had of late.
     pub addresses: Vec<AddressView>,
 }
 
@@ -76,17 +84,32 @@ pub enum EniState {
     SettingUp,
     /// Its addresses can be given to pods.
     Ready,
+    /// It is given back: nobody has anything of it.
+    Draining,
     /// Not ours to use.
     Unmanaged,
     /// Its link could not be set up (tried again), or EC2 says that it is gone from this instance.
     Failed,
 }
 
+/// What one slot of an ENI holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotView {
+    /// The address as /32, or the prefix.
+    pub slot: IpNet,
+    /// The state of its addresses that nobody has or had of late; of a single address that somebody has, its state.
+    pub state: AddressState,
+    /// How many of its addresses somebody has or had of late.
+    pub claimed: u64,
+    /// Since when it is there, or since when nobody has anything of it.
+    pub since: Time,
+}
+
 /// One pod address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressView {
     /// The address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Where it is in its life.
     pub state: AddressState,
     /// Since when.
@@ -97,6 +120,8 @@ pub struct AddressView {
     pub owner: Option<Sandbox>,
     /// The owner's pod, for people.
     pub pod: Option<Pod>,
+    /// The prefix that it belongs to; none for a single address.
+    pub prefix: Option<IpNet>,
 }
 
 /// Where a pod address is in its life.
@@ -112,6 +137,8 @@ pub enum AddressState {
     Cooling,
     /// EC2 and the books disagree about it: given to nobody.
     Quarantined,
+    /// To be given back to EC2: given to nobody.
+    Leaving,
 }
 
 /// An ADD that waits.

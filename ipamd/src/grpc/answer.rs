@@ -35,7 +35,9 @@ pub(super) fn refused(answer: Answer) -> Status {
 pub(super) fn status(refusal: &Refusal) -> Status {
     let (code, retryable) = match refusal.reason {
         // Another pod may leave, or the subnet grow.
-        Reason::PoolExhausted | Reason::SubnetExhausted => (Code::ResourceExhausted, true),
+        Reason::PoolExhausted | Reason::PoolFrozen | Reason::SubnetExhausted => {
+            (Code::ResourceExhausted, true)
+        }
         Reason::Ec2Refused | Reason::AddressLost => (Code::FailedPrecondition, false),
         Reason::SandboxDeleted => (Code::Aborted, false),
         Reason::EniFailed

@@ -2,26 +2,27 @@
 
 use datapath::layout::eni_table;
 use ipam::{
-    AddressState, AddressView, EniState, EniView, Grant, PendingCallView, PoolView, Sandbox,
+    AddressState, AddressView, Dial, EniState, EniView, Grant, PendingCallView, Pod, PoolView,
+    Sandbox, SlotKind, WaiterView, Warm,
 };
-use ipam::{Pod, WaiterView};
 use proto::v1;
 
 use crate::clock::Calendar;
 
-pub(super) fn pod_address(grant: &Grant) -> v1::PodAddress {
-    v1::PodAddress {
-        address: grant.address.to_string(),
-        eni_id: grant.eni.to_string(),
-        device_index: grant.device_index,
-        route_table: eni_table(grant.device_index),
-    }
+pub(super) fn pod_addresses(grant: &Grant) -> Vec<v1::PodAddress> {
+    let addresses = grant.addresses.iter().map(|it| v1::PodAddress {
+        address: it.address.to_string(),
+        eni_id: it.eni.to_string(),
+        device_index: it.place.device_index,
+        route_table: eni_table(it.place.device_index),
+    });
+    addresses.collect()
 }
 
-pub(super) fn sandbox(sandbox: Sandbox) -> v1::Sandbox {
+pub(super) fn sandbox(sandbox: &Sandbox) -> v1::Sandbox {
     v1::Sandbox {
-        container_id: sandbox.container_id,
-        ifname: sandbox.ifname,
+        container_id: sandbox.container_id.to_string(),
+        ifname: sandbox.ifname.to_string(),
     }
 }
 
@@ -36,30 +37,40 @@ fn pod(pod: Pod) -> v1::Pod {
 pub(super) fn pool(view: PoolView, calendar: Calendar) -> v1::GetPoolResponse {
     let PoolView {
         node,
-        targets,
-        totals,
+        settings,
+        mode,
+        ipv4,
+        // The configuration knows IPv4 alone.
+        ipv6: _,
         enis,
         waiters,
         pending_calls,
     } = view;
+    let (ip, minimum_ip) = match settings.warm {
+        Warm::Targets(targets) => (targets.ip, targets.minimum_ip),
+        Warm::Demand(_) => (None, None),
+    };
     v1::GetPoolResponse {
         node: Some(v1::Node {
             instance_id: node.instance_id.to_string(),
             instance_type: node.instance_type,
             availability_zone: node.availability_zone,
             vpc_id: node.vpc_id.to_string(),
-            max_enis: node.limits.max_enis,
+            max_enis: node.limits.enis_per_card.first().copied().unwrap_or(0),
             slots_per_eni: node.limits.ipv4_slots_per_eni,
-            warm_ip_target: targets.warm_ip,
-            minimum_ip_target: targets.minimum_ip,
+            warm_ip_target: ip.unwrap_or(0),
+            minimum_ip_target: minimum_ip.unwrap_or(0),
+            warm: warm(settings.warm),
+            mode: mode.to_string(),
         }),
         totals: Some(v1::Totals {
-            held: totals.held,
-            free: totals.free,
-            owned: totals.owned,
-            cooling: totals.cooling,
-            preparing: totals.preparing,
-            quarantined: totals.quarantined,
+            held: small(ipv4.held),
+            free: small(ipv4.free),
+            owned: small(ipv4.owned),
+            cooling: small(ipv4.cooling),
+            preparing: small(ipv4.preparing),
+            quarantined: small(ipv4.quarantined),
+            leaving: small(ipv4.leaving),
         }),
         enis: enis.into_iter().map(|view| eni(view, calendar)).collect(),
         waiters: waiters
@@ -73,23 +84,66 @@ pub(super) fn pool(view: PoolView, calendar: Calendar) -> v1::GetPoolResponse {
     }
 }
 
+/// What is kept ready, for people.
+fn warm(warm: Warm) -> String {
+    match warm {
+        Warm::Demand(dial) => {
+            let dial = match dial {
+                Dial::Economy => "economy",
+                Dial::Balanced => "balanced",
+                Dial::Latency => "latency",
+            };
+            format!("as demand has it ({dial})")
+        }
+        Warm::Targets(targets) => {
+            let set = [
+                ("WARM_ENI_TARGET", targets.eni),
+                ("WARM_IP_TARGET", targets.ip),
+                ("MINIMUM_IP_TARGET", targets.minimum_ip),
+                ("WARM_PREFIX_TARGET", targets.prefix),
+            ];
+            let set = set
+                .into_iter()
+                .filter_map(|(name, target)| Some(format!("{name}={}", target?)));
+            set.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+/// No node has so many of anything of IPv4.
+fn small(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn address_state(state: AddressState) -> v1::AddressState {
+    match state {
+        AddressState::Preparing => v1::AddressState::Preparing,
+        AddressState::Free => v1::AddressState::Free,
+        AddressState::Owned => v1::AddressState::Owned,
+        AddressState::Cooling => v1::AddressState::Cooling,
+        AddressState::Quarantined => v1::AddressState::Quarantined,
+        AddressState::Leaving => v1::AddressState::Leaving,
+    }
+}
+
 fn eni(view: EniView, calendar: Calendar) -> v1::Eni {
     let state = match view.state {
         EniState::Creating => v1::EniState::Creating,
         EniState::Attaching => v1::EniState::Attaching,
         EniState::SettingUp => v1::EniState::SettingUp,
         EniState::Ready => v1::EniState::Ready,
+        EniState::Draining => v1::EniState::Draining,
         EniState::Unmanaged => v1::EniState::Unmanaged,
         EniState::Failed => v1::EniState::Failed,
     };
     v1::Eni {
         eni_id: text(view.id),
-        device_index: view.device_index,
+        device_index: view.place.device_index,
         mac: text(view.mac),
         subnet_id: text(view.subnet_id),
         subnet_cidr: text(view.subnet_cidr),
         primary_address: text(view.primary_address),
-        route_table: eni_table(view.device_index),
+        route_table: eni_table(view.place.device_index),
         state: state.into(),
         since: Some(calendar.timestamp(view.since)),
         addresses: view
@@ -97,32 +151,35 @@ fn eni(view: EniView, calendar: Calendar) -> v1::Eni {
             .into_iter()
             .map(|view| address(view, calendar))
             .collect(),
-        prefixes: Vec::new(),
+        prefixes: view
+            .slots
+            .into_iter()
+            .filter(|slot| SlotKind::of(&slot.slot) != SlotKind::Address)
+            .map(|slot| v1::Prefix {
+                cidr: slot.slot.to_string(),
+                since: Some(calendar.timestamp(slot.since)),
+                state: address_state(slot.state).into(),
+                claimed: small(slot.claimed),
+            })
+            .collect(),
         trouble: view.trouble.unwrap_or_default(),
     }
 }
 
 fn address(view: AddressView, calendar: Calendar) -> v1::Address {
-    let state = match view.state {
-        AddressState::Preparing => v1::AddressState::Preparing,
-        AddressState::Free => v1::AddressState::Free,
-        AddressState::Owned => v1::AddressState::Owned,
-        AddressState::Cooling => v1::AddressState::Cooling,
-        AddressState::Quarantined => v1::AddressState::Quarantined,
-    };
     v1::Address {
         address: view.address.to_string(),
-        state: state.into(),
+        state: address_state(view.state).into(),
         since: Some(calendar.timestamp(view.since)),
-        owner: view.owner.map(sandbox),
+        owner: view.owner.as_ref().map(sandbox),
         pod: view.pod.map(pod),
-        prefix: String::new(),
+        prefix: text(view.prefix),
     }
 }
 
 fn waiter(view: WaiterView, calendar: Calendar) -> v1::Waiter {
     v1::Waiter {
-        sandbox: Some(sandbox(view.sandbox)),
+        sandbox: Some(sandbox(&view.sandbox)),
         pod: Some(pod(view.pod)),
         since: Some(calendar.timestamp(view.since)),
         deadline: Some(calendar.timestamp(view.deadline)),
@@ -150,7 +207,10 @@ mod tests {
     fn view(trouble: Option<&str>) -> EniView {
         EniView {
             id: None,
-            device_index: 1,
+            place: ipam::Place {
+                card: 0,
+                device_index: 1,
+            },
             mac: None,
             subnet_id: None,
             subnet_cidr: None,
@@ -158,6 +218,7 @@ mod tests {
             state: EniState::Failed,
             since: Time(0),
             trouble: trouble.map(str::to_owned),
+            slots: Vec::new(),
             addresses: Vec::new(),
         }
     }

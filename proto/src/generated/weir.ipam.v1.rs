@@ -156,12 +156,18 @@ pub struct Node {
     /// Slots on each ENI; the ENI's own primary address takes one.
     #[prost(uint32, tag = "6")]
     pub slots_per_eni: u32,
-    /// Free addresses that ipamd keeps ready (WARM_IP_TARGET).
+    /// Free addresses that ipamd keeps ready (WARM_IP_TARGET); 0 when that is not set.
     #[prost(uint32, tag = "7")]
     pub warm_ip_target: u32,
-    /// Addresses that the node holds at the least (MINIMUM_IP_TARGET).
+    /// Addresses that the node holds at the least (MINIMUM_IP_TARGET); 0 when that is not set.
     #[prost(uint32, tag = "8")]
     pub minimum_ip_target: u32,
+    /// What is kept ready, for people: "as demand has it (balanced)", or the targets that are set.
+    #[prost(string, tag = "9")]
+    pub warm: ::prost::alloc::string::String,
+    /// How much of EC2 is asked for: "normal", "allocate-only" or "frozen".
+    #[prost(string, tag = "10")]
+    pub mode: ::prost::alloc::string::String,
 }
 /// Totals counts pod addresses (an ENI's own primary address is never one) by state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -184,6 +190,9 @@ pub struct Totals {
     /// Held, but EC2 and the books disagree about it: given to nobody.
     #[prost(uint32, tag = "6")]
     pub quarantined: u32,
+    /// To be given back to EC2: given to nobody.
+    #[prost(uint32, tag = "7")]
+    pub leaving: u32,
 }
 /// Eni is one elastic network interface of this instance.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -215,10 +224,10 @@ pub struct Eni {
     /// Since when it is in that state.
     #[prost(message, optional, tag = "9")]
     pub since: ::core::option::Option<::prost_types::Timestamp>,
-    /// Its pod addresses in order.
+    /// Its pod addresses in order: single ones, and those of prefixes that a pod has or had of late.
     #[prost(message, repeated, tag = "10")]
     pub addresses: ::prost::alloc::vec::Vec<Address>,
-    /// Prefixes that it holds (none yet: addresses only).
+    /// Prefixes that it holds.
     #[prost(message, repeated, tag = "11")]
     pub prefixes: ::prost::alloc::vec::Vec<Prefix>,
     /// What failed and is tried again, or that EC2 does not have the ENI here, for people; empty when all is well.
@@ -253,9 +262,15 @@ pub struct Prefix {
     /// "10.0.1.16/28".
     #[prost(string, tag = "1")]
     pub cidr: ::prost::alloc::string::String,
-    /// Since when the node holds it.
+    /// Since when the node holds it, or since when none of its addresses is a pod's.
     #[prost(message, optional, tag = "2")]
     pub since: ::core::option::Option<::prost_types::Timestamp>,
+    /// The state of its addresses that no pod has or had of late.
+    #[prost(enumeration = "AddressState", tag = "3")]
+    pub state: i32,
+    /// How many of its addresses a pod has or had of late.
+    #[prost(uint32, tag = "4")]
+    pub claimed: u32,
 }
 /// Waiter is an ADD that waits for the pool to grow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -303,6 +318,8 @@ pub enum EniState {
     Unmanaged = 5,
     /// Attached, but its link could not be set up; it is tried again.
     Failed = 6,
+    /// It is being given back to EC2: no pod has anything of it.
+    Draining = 7,
 }
 impl EniState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -318,6 +335,7 @@ impl EniState {
             Self::Ready => "ENI_STATE_READY",
             Self::Unmanaged => "ENI_STATE_UNMANAGED",
             Self::Failed => "ENI_STATE_FAILED",
+            Self::Draining => "ENI_STATE_DRAINING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -330,6 +348,7 @@ impl EniState {
             "ENI_STATE_READY" => Some(Self::Ready),
             "ENI_STATE_UNMANAGED" => Some(Self::Unmanaged),
             "ENI_STATE_FAILED" => Some(Self::Failed),
+            "ENI_STATE_DRAINING" => Some(Self::Draining),
             _ => None,
         }
     }
@@ -349,6 +368,8 @@ pub enum AddressState {
     Cooling = 4,
     /// EC2 and the books disagree about it: given to nobody until that is settled.
     Quarantined = 5,
+    /// It is being given back to EC2: given to nobody.
+    Leaving = 6,
 }
 impl AddressState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -363,6 +384,7 @@ impl AddressState {
             Self::Owned => "ADDRESS_STATE_OWNED",
             Self::Cooling => "ADDRESS_STATE_COOLING",
             Self::Quarantined => "ADDRESS_STATE_QUARANTINED",
+            Self::Leaving => "ADDRESS_STATE_LEAVING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -374,6 +396,7 @@ impl AddressState {
             "ADDRESS_STATE_OWNED" => Some(Self::Owned),
             "ADDRESS_STATE_COOLING" => Some(Self::Cooling),
             "ADDRESS_STATE_QUARANTINED" => Some(Self::Quarantined),
+            "ADDRESS_STATE_LEAVING" => Some(Self::Leaving),
             _ => None,
         }
     }

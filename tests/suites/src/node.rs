@@ -219,14 +219,31 @@ impl<'lab> Node<'lab> {
         what: &str,
         wanted: impl Fn(&GetPoolResponse) -> bool,
     ) -> anyhow::Result<GetPoolResponse> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        self.wait_for_pool_within(Duration::from_secs(30), what, wanted)
+            .await
+    }
+
+    /// The same, with more patience.
+    ///
+    /// # Errors
+    /// When the pool is not as wanted in time, with the pool and the end of ipamd's log.
+    pub async fn wait_for_pool_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        wanted: impl Fn(&GetPoolResponse) -> bool,
+    ) -> anyhow::Result<GetPoolResponse> {
+        let deadline = Instant::now() + patience;
         loop {
             let pool = self.pool().await?;
             if wanted(&pool) {
                 return Ok(pool);
             }
             if Instant::now() > deadline {
-                bail!("{what}: not within 30 s\n{pool:#?}\n{}", self.log_tail());
+                bail!(
+                    "{what}: not within {patience:?}\n{pool:#?}\n{}",
+                    self.log_tail()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -13,8 +13,12 @@ use suites::harness;
 
 #[path = "pods/failures.rs"]
 mod failures;
+#[path = "pods/giving_back.rs"]
+mod giving_back;
 #[path = "pods/paths.rs"]
 mod paths;
+#[path = "pods/prefixes.rs"]
+mod prefixes;
 #[path = "pods/restarts.rs"]
 mod restarts;
 #[path = "pods/wiring.rs"]
@@ -28,8 +32,10 @@ fn main() -> ExitCode {
         [
             wiring::tests(),
             paths::tests(),
+            prefixes::tests(),
             restarts::tests(),
             failures::tests(),
+            giving_back::tests(),
         ]
         .into_iter()
         .flatten()

@@ -100,6 +100,23 @@ impl Host {
         Ok(())
     }
 
+    /// The opposite of [`Host::set_up_eni`], before EC2 takes the ENI away: its rules go. What is on its link (its
+    /// address, the routes of its table) goes with the link. Repeats are harmless.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn take_down_eni(
+        &self,
+        device_index: u32,
+        primary_address: Ipv4Addr,
+    ) -> Result<(), HostError> {
+        let own_traffic = Selector::From(primary_address);
+        let own = rule(RULE_ENI_PRIMARY, own_traffic, eni_table(device_index));
+        let steps = vec![mark_rule(device_index)?.delete(), own.delete()];
+        self.rtnl.run(steps).await?;
+        Ok(())
+    }
+
     /// The link with this MAC, waited for until `patience` is over. An attached ENI appears within a second or
     /// two, so it is looked for ever more rarely.
     pub(super) async fn find_link(&self, mac: Mac, patience: Duration) -> Result<Link, HostError> {

@@ -1,236 +1,265 @@
+//! Plans for worlds that are built by hand, played, or random.
+
+mod demand;
+mod giving_back;
+mod growth;
+mod properties;
+mod room;
+mod sim;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::*;
+use crate::{Dial, Families, InstanceLimits, Settings, Warm, WarmTargets};
 
-fn facts() -> Facts {
-    Facts {
-        waiters: 0,
-        warm_ip: 0,
-        minimum_ip: 0,
-        supply: 0,
-        held: 0,
-        max_enis: 3,
-        enis: 1,
-        addresses_per_eni: 9,
-        device_indexes: BTreeSet::from([0]),
-        rooms: vec![room("eni-0", 9, Gate::Open)],
-        coming: 0,
-        subnet: SubnetId::new("subnet-1"),
-        new_eni: Gate::Open,
+/// An m5.large: three ENIs of nine addresses for pods.
+fn m5_large() -> InstanceLimits {
+    InstanceLimits {
+        enis_per_card: vec![3],
+        ipv4_slots_per_eni: 10,
+        ipv6_slots_per_eni: 10,
+        prefixes: true,
     }
 }
 
-fn room(eni: &str, addresses: u32, gate: Gate) -> Room {
-    Room {
-        eni: EniId::new(eni),
-        addresses,
-        gate,
+/// IPv4 in single addresses.
+fn settings(warm: Warm) -> Settings {
+    Settings {
+        families: Families::V4,
+        delegation: false,
+        warm,
+        max_enis_per_card: None,
+        all_cards: false,
+        max_pods: None,
+        cooldown: Duration::from_secs(30),
+        subnets: Vec::new(),
     }
 }
 
-fn assign(eni: &str, addresses: u32) -> Action {
-    Action::Assign {
-        eni: EniId::new(eni),
-        addresses,
+/// IPv4 in prefixes.
+fn delegated(warm: Warm) -> Settings {
+    Settings {
+        delegation: true,
+        ..settings(warm)
     }
 }
 
-fn create(device_index: u32, addresses: u32) -> Action {
-    Action::Create {
-        subnet: SubnetId::new("subnet-1"),
+fn ip(warm: u32, minimum: u32) -> Warm {
+    Warm::Targets(WarmTargets {
+        ip: Some(warm),
+        minimum_ip: Some(minimum),
+        ..WarmTargets::default()
+    })
+}
+
+fn enis(warm: u32) -> Warm {
+    Warm::Targets(WarmTargets {
+        eni: Some(warm),
+        ..WarmTargets::default()
+    })
+}
+
+fn prefixes(warm: u32) -> Warm {
+    Warm::Targets(WarmTargets {
+        prefix: Some(warm),
+        ..WarmTargets::default()
+    })
+}
+
+/// Nothing is kept ready: what is asked for is what who waits needs.
+fn nothing_warm() -> Warm {
+    ip(0, 1)
+}
+
+fn id(place: Place) -> EniId {
+    match place.card {
+        0 => EniId::new(format!("eni-{}", place.device_index)),
+        card => EniId::new(format!("eni-{card}-{}", place.device_index)),
+    }
+}
+
+fn at(device_index: u32) -> Place {
+    Place {
+        card: 0,
         device_index,
-        addresses,
     }
 }
 
-#[test]
-fn nothing_is_asked_for_when_nothing_is_wanted() {
-    assert_eq!(plan(&facts()), []);
+/// An ENI with room for so many slots of each family, with nothing in them.
+fn eni(device_index: u32, room: u32) -> EniStock {
+    EniStock {
+        eni: id(at(device_index)),
+        place: at(device_index),
+        ipv4_room: room,
+        ipv6_room: room,
+        addresses: Gate::Open,
+        prefixes: Gate::Open,
+        ipv6_prefixes: Gate::Open,
+        ipv4: Stock::default(),
+        ipv6: Stock::default(),
+        empty_slots: 0,
+        may_go: device_index > 0,
+    }
 }
 
-#[test]
-fn a_burst_is_planned_in_one_round_over_enis_and_new_enis() {
-    let burst = Facts {
-        waiters: 50,
-        ..facts()
-    };
-    assert_eq!(
-        plan(&burst),
-        [assign("eni-0", 9), create(1, 9), create(2, 9)]
-    );
-}
+impl EniStock {
+    /// With addresses in slots of their own.
+    fn holding(mut self, owned: u32, cooling: u32, free: u32) -> Self {
+        self.ipv4.supply += free;
+        self.ipv4.addresses += owned + cooling + free;
+        self.ipv4.owned += owned;
+        self.ipv4.cooling += cooling;
+        self.empty_slots += free;
+        self
+    }
 
-#[test]
-fn a_new_eni_brings_what_is_wanted_and_no_more() {
-    let facts = Facts {
-        waiters: 11,
-        ..facts()
-    };
-    assert_eq!(plan(&facts), [assign("eni-0", 9), create(1, 2)]);
-}
+    /// With a /28 of which so many are owned.
+    fn with_prefix(mut self, owned: u32) -> Self {
+        self.ipv4.supply += 16 - owned;
+        self.ipv4.addresses += 16;
+        self.ipv4.owned += owned;
+        self.ipv4.prefixes += 1;
+        if owned == 0 {
+            self.ipv4.empty_prefixes += 1;
+            self.empty_slots += 1;
+        }
+        self
+    }
 
-#[test]
-fn warm_addresses_are_wanted_beyond_the_waiters_and_minimum_counts_all_that_is_held() {
-    for (waiters, warm_ip, minimum_ip, supply, held, want) in [
-        (0, 3, 0, 3, 5, 0),
-        (0, 3, 0, 1, 5, 2),
-        (2, 3, 0, 1, 5, 4),
-        (0, 0, 8, 0, 5, 3),
-        (0, 3, 8, 1, 5, 3),
-        (0, 5, 8, 1, 5, 4),
-        // Cooling addresses are held, but serve nobody.
-        (1, 0, 0, 0, 9, 1),
-    ] {
-        let facts = Facts {
-            waiters,
-            warm_ip,
-            minimum_ip,
-            supply,
-            held,
-            ..facts()
+    fn with_ipv6_prefix(mut self, owned: u32) -> Self {
+        self.ipv6 = Stock {
+            supply: u32::MAX,
+            addresses: u32::MAX,
+            owned,
+            prefixes: 1,
+            empty_prefixes: u32::from(owned == 0),
+            ..self.ipv6
         };
-        assert_eq!(facts.shortfall(), want, "{facts:?}");
+        self
+    }
+
+    fn gates(mut self, gate: Gate) -> Self {
+        (self.addresses, self.prefixes, self.ipv6_prefixes) = (gate, gate, gate);
+        self
     }
 }
 
-#[test]
-fn room_on_a_busy_eni_is_waited_for_rather_than_a_new_eni_made() {
-    let facts = Facts {
-        waiters: 10,
-        rooms: vec![room("eni-0", 8, Gate::Busy)],
-        ..facts()
-    };
-    assert_eq!(plan(&facts), [create(1, 2)]);
-}
-
-#[test]
-fn room_on_an_eni_that_is_being_made_is_waited_for_rather_than_one_more_made() {
-    let facts = Facts {
-        waiters: 10,
-        rooms: vec![],
-        coming: 8,
-        ..facts()
-    };
-    assert_eq!(plan(&facts), [create(1, 2)]);
-    assert_eq!(facts.reach(), 8 + 18);
-}
-
-#[test]
-fn an_eni_that_refuses_is_passed_by() {
-    let facts = Facts {
-        waiters: 2,
-        rooms: vec![room("eni-0", 8, Gate::Closed), room("eni-1", 1, Gate::Open)],
-        enis: 2,
-        device_indexes: BTreeSet::from([0, 2]),
-        ..facts()
-    };
-    assert_eq!(plan(&facts), [assign("eni-1", 1), create(1, 1)]);
-}
-
-#[test]
-fn no_eni_is_made_beyond_the_limit_or_while_ec2_refuses_it() {
-    let full = Facts {
-        waiters: 5,
-        rooms: vec![],
-        enis: 3,
-        ..facts()
-    };
-    assert_eq!(plan(&full), []);
-    assert_eq!(full.reach(), 0);
-    let refused = Facts {
-        new_eni: Gate::Closed,
-        enis: 1,
-        ..full
-    };
-    assert_eq!(plan(&refused), []);
-    assert_eq!((refused.reach(), refused.limit()), (0, 18));
-}
-
-mod properties {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn gate() -> impl Strategy<Value = Gate> {
-        prop_oneof![Just(Gate::Open), Just(Gate::Busy), Just(Gate::Closed)]
+fn subnet(name: &str) -> SubnetGates {
+    SubnetGates {
+        subnet: SubnetId::new(name),
+        groups: vec![SecurityGroupId::new("sg-1")],
+        addresses: Gate::Open,
+        prefixes: Gate::Open,
+        ipv6_prefixes: Gate::Open,
     }
+}
 
-    prop_compose! {
-        fn any_facts()(
-            waiters in 0..60u32, warm_ip in 0..20u32, minimum_ip in 0..40u32,
-            supply in 0..20u32, cooling in 0..20u32, max_enis in 1..5u32, per_eni in 1..15u32,
-            rooms in prop::collection::vec((0..15u32, gate()), 0..4), new_eni in gate(), coming in 0..9u32,
-        ) -> Facts {
-            let enis = u32::try_from(rooms.len()).unwrap();
-            Facts {
-                waiters, warm_ip, minimum_ip, supply, held: supply + cooling, max_enis, enis,
-                addresses_per_eni: per_eni,
-                device_indexes: (0..enis.max(1)).collect(),
-                rooms: rooms.iter().enumerate().map(|(at, (addresses, gate))| {
-                    room(&format!("eni-{at}"), (*addresses).min(per_eni), *gate)
-                }).collect(),
-                coming,
-                subnet: SubnetId::new("subnet-1"),
-                new_eni,
-            }
+/// A node with these ENIs and one subnet, all in good order.
+fn node(enis: Vec<EniStock>) -> Facts {
+    let mut facts = Facts {
+        subnets: vec![subnet("subnet-1")],
+        enis_per_card: BTreeMap::from([(0, u32::try_from(enis.len()).unwrap())]),
+        taken: enis.iter().map(|eni| eni.place).collect(),
+        ..Facts::default()
+    };
+    for eni in &enis {
+        facts.ipv4 = facts.ipv4.plus(&eni.ipv4);
+        facts.ipv6 = facts.ipv6.plus(&eni.ipv6);
+    }
+    facts.enis = enis;
+    facts
+}
+
+impl Stock {
+    fn plus(self, eni: &Self) -> Self {
+        Self {
+            supply: self.supply.saturating_add(eni.supply),
+            addresses: self.addresses.saturating_add(eni.addresses),
+            owned: self.owned + eni.owned,
+            cooling: self.cooling + eni.cooling,
+            prefixes: self.prefixes + eni.prefixes,
+            empty_prefixes: self.empty_prefixes + eni.empty_prefixes,
         }
     }
+}
 
-    /// Counts what was planned as on its way, as the state does.
-    fn under_way(mut facts: Facts, actions: &[Action]) -> Facts {
-        for action in actions {
-            let addresses = match action {
-                Action::Assign { eni, addresses } => {
-                    let room = facts
-                        .rooms
-                        .iter_mut()
-                        .find(|room| room.eni == *eni)
-                        .unwrap();
-                    room.addresses -= addresses;
-                    room.gate = Gate::Busy;
-                    addresses
-                }
-                Action::Create {
-                    device_index,
-                    addresses,
-                    ..
-                } => {
-                    assert!(facts.device_indexes.insert(*device_index));
-                    facts.enis += 1;
-                    facts.coming += facts.addresses_per_eni - addresses;
-                    addresses
-                }
-            };
-            assert!(*addresses > 0);
-            facts.supply += addresses;
-            facts.held += addresses;
-        }
-        facts
+impl Facts {
+    fn waiting(self, waiters: u32) -> Self {
+        Self { waiters, ..self }
     }
+}
 
-    proptest! {
-        #[test]
-        fn a_plan_is_a_fixpoint_and_within_the_limits(facts in any_facts()) {
-            let actions = plan(&facts);
-            let after = under_way(facts.clone(), &actions);
-            prop_assert_eq!(plan(&after), []);
-            prop_assert!(after.enis <= facts.max_enis.max(facts.enis));
-        }
-
-        #[test]
-        fn what_is_wanted_and_can_be_had_is_asked_for(facts in any_facts()) {
-            let open = |gate| gate == Gate::Open;
-            let all_open = facts.coming == 0 && open(facts.new_eni) && facts.rooms.iter().all(|room| open(room.gate));
-            let after = under_way(facts.clone(), &plan(&facts));
-            if all_open {
-                prop_assert_eq!(
-                    facts.shortfall() - after.shortfall(),
-                    facts.shortfall().min(facts.reach())
-                );
-            } else if facts.shortfall() > 0 && facts.reach() > 0 {
-                let waits = facts.rooms.iter().any(|room| room.gate == Gate::Busy)
-                    || facts.new_eni == Gate::Busy
-                    || facts.coming > 0;
-                prop_assert!(after.shortfall() < facts.shortfall() || waits);
-            }
-        }
+fn assign(device_index: u32, kind: SlotKind, count: u32) -> Action {
+    Action::Assign {
+        eni: id(at(device_index)),
+        kind,
+        count,
     }
+}
+
+fn create_in(
+    name: &str,
+    device_index: u32,
+    ipv4: Option<(SlotKind, u32)>,
+    ipv6_prefixes: u32,
+) -> Action {
+    Action::Create {
+        subnet: SubnetId::new(name),
+        groups: vec![SecurityGroupId::new("sg-1")],
+        place: at(device_index),
+        ipv4,
+        ipv6_prefixes,
+    }
+}
+
+fn create(device_index: u32, kind: SlotKind, count: u32) -> Action {
+    create_in("subnet-1", device_index, Some((kind, count)), 0)
+}
+
+fn unassign(device_index: u32, kind: SlotKind, count: u32) -> Action {
+    Action::Unassign {
+        eni: id(at(device_index)),
+        kind,
+        count,
+    }
+}
+
+fn drain(device_index: u32) -> Action {
+    Action::Drain {
+        eni: id(at(device_index)),
+    }
+}
+
+const ALL_WARM: [Warm; 15] = [
+    Warm::Demand(Dial::Economy),
+    Warm::Demand(Dial::Balanced),
+    Warm::Demand(Dial::Latency),
+    targets(None, None, None, None),
+    targets(Some(0), None, None, None),
+    targets(Some(1), None, None, None),
+    targets(Some(2), None, None, None),
+    targets(None, Some(1), Some(1), None),
+    targets(None, Some(5), Some(10), None),
+    targets(None, Some(7), None, None),
+    targets(None, None, Some(12), None),
+    targets(None, Some(0), Some(20), Some(3)),
+    targets(None, None, None, Some(0)),
+    targets(None, None, None, Some(1)),
+    targets(None, None, None, Some(2)),
+];
+
+const fn targets(
+    eni: Option<u32>,
+    ip: Option<u32>,
+    minimum_ip: Option<u32>,
+    prefix: Option<u32>,
+) -> Warm {
+    Warm::Targets(WarmTargets {
+        eni,
+        ip,
+        minimum_ip,
+        prefix,
+    })
 }

@@ -1,12 +1,14 @@
 //! Calls to EC2, and what its answers mean.
 
-use std::net::Ipv4Addr;
+use ipnet::IpNet;
 
-use super::{Intent, PendingCall, Phase, Spot, State};
-use crate::pool::{Address, Claim, Eni, Holding, Life, Link, Routing};
+use super::merge::LAG;
+use super::{Intent, PendingCall, Phase, Spot, State, TornDown};
+use crate::pool::{Eni, Life};
 use crate::retry::{self, Setback, passes};
 use crate::{
-    Call, CallError, CallErrorKind, CallId, CallReply, Effect, EniFacts, EniId, IntentStage,
+    Call, CallError, CallErrorKind, CallId, CallReply, Effect, EniFacts, EniId, EniLink,
+    IntentStage, Mode, SlotKind, SubnetId,
 };
 
 /// An ENI that EC2 has made may be unknown to the calls that follow for a while; after this many times it is
@@ -29,7 +31,7 @@ impl State {
 
     /// Makes the calls of intents that are on disk, settled, and not waiting for a retry.
     pub(super) fn call_for_intents(&mut self) {
-        if self.phase != Phase::Running {
+        if self.phase != Phase::Running || self.mode() == Mode::Frozen {
             return;
         }
         for at in 0..self.intents.len() {
@@ -39,12 +41,14 @@ impl State {
             let waits = intent.call.is_some()
                 || intent.version > self.written
                 || intent.unsettled.is_some()
+                || (matches!(intent.stage, IntentStage::Detach(..))
+                    && intent.torn_down != TornDown::Done)
                 || intent
                     .setback
                     .as_ref()
                     .is_some_and(|setback| setback.until > self.now);
             let call = intent.next_call();
-            if waits || call.eni().is_some_and(|eni| self.asked_of(eni).1) {
+            if waits || call.eni().is_some_and(|eni| self.asked_of(eni).busy) {
                 continue;
             }
             let id = self.call(call);
@@ -71,16 +75,29 @@ impl State {
                 })
             }
         });
+        let changes = call != Call::DescribeEnis;
         match &outcome {
-            Ok(_) => self.last_error = None,
-            Err(error) => self.last_error = Some(error.clone()),
+            Ok(_) => {
+                self.last_error = None;
+                if changes {
+                    self.note_success();
+                }
+            }
+            Err(error) => {
+                self.last_error = Some(error.clone());
+                if changes {
+                    self.note_failure(error.kind);
+                }
+            }
         }
         match call {
             Call::DescribeEnis => self.described(id, since, outcome),
-            Call::AssignAddresses { eni, .. } => self.assigned(eni, outcome),
+            Call::Assign { eni, kind, count } => self.assigned(&eni, (kind, count), outcome),
+            Call::Unassign { eni, slots } => self.unassigned(&eni, &slots, outcome.map(drop)),
             Call::CreateEni { .. }
             | Call::AttachEni { .. }
             | Call::DeleteOnTermination { .. }
+            | Call::DetachEni { .. }
             | Call::DeleteEni { .. } => {
                 let at = self
                     .intents
@@ -102,18 +119,28 @@ impl State {
         }
     }
 
-    fn assigned(&mut self, id: EniId, outcome: Result<CallReply, CallError>) {
+    fn assigned(
+        &mut self,
+        id: &EniId,
+        (kind, count): (SlotKind, u32),
+        outcome: Result<CallReply, CallError>,
+    ) {
         let now = self.now;
         match outcome {
-            Ok(CallReply::Assigned(addresses)) => {
-                self.setbacks.remove(&Spot::Subnet(self.subnet_of(&id)));
-                for ip in addresses {
-                    self.hold(&id, ip);
+            Ok(CallReply::Assigned(slots)) => {
+                let cut_short = slots.len() < usize::try_from(count).unwrap_or(usize::MAX);
+                self.setbacks
+                    .remove(&Spot::Subnet(self.subnet_of(id), kind));
+                self.setbacks.remove(&Spot::Assign(id.clone(), kind));
+                for net in slots {
+                    // The strongest word there is: also on what was given back a moment ago.
+                    self.tombstones.remove(&net);
+                    self.hold(id, net);
                 }
-                if let Some(eni) = self.enis.get_mut(&id) {
-                    eni.changed = Some(now);
+                self.pool.change_eni(id, |eni| eni.changed = Some(now));
+                if cut_short {
+                    self.doubt_eni(id);
                 }
-                self.setbacks.remove(&Spot::Assign(id));
             }
             Ok(_) => {}
             Err(error) => {
@@ -122,22 +149,46 @@ impl State {
                     error.kind,
                     CallErrorKind::Unknown | CallErrorKind::AddressLimit | CallErrorKind::NotFound
                 );
-                if let Some(eni) = self.enis.get_mut(&id).filter(|_| doubt) {
-                    eni.unsettled = Some(self.next_call);
+                if doubt {
+                    self.doubt_eni(id);
                 }
-                let spot = if error.kind == CallErrorKind::SubnetExhausted {
-                    Spot::Subnet(self.subnet_of(&id))
-                } else {
-                    Spot::Assign(id)
+                let spot = match error.kind {
+                    CallErrorKind::SubnetExhausted | CallErrorKind::PrefixesExhausted => {
+                        let subnet = self.subnet_of(id);
+                        if self.ask_for_fewer(&subnet, kind, count) {
+                            return;
+                        }
+                        Spot::Subnet(subnet, kind)
+                    }
+                    _ => Spot::Assign(id.clone(), kind),
                 };
                 self.set_back(spot, error);
             }
         }
     }
 
-    fn subnet_of(&self, id: &EniId) -> crate::SubnetId {
-        self.enis
-            .get(id)
+    /// It may hold more than was told, or less: a Describe tells. EC2 assigns all or nothing, so a reply that lists
+    /// fewer than were asked for was cut on its way, which the SDK does not notice.
+    pub(super) fn doubt_eni(&mut self, id: &EniId) {
+        let settled_by = Some(self.next_call);
+        self.pool.change_eni(id, |eni| eni.unsettled = settled_by);
+    }
+
+    /// EC2 gives all that is asked for or nothing: a subnet that has not so many may have half as many. False when it
+    /// has not even one.
+    fn ask_for_fewer(&mut self, subnet: &SubnetId, kind: SlotKind, asked: u32) -> bool {
+        let spot = (subnet.clone(), kind);
+        if asked > 1 {
+            self.at_once.insert(spot, asked / 2);
+        } else {
+            self.at_once.remove(&spot);
+        }
+        asked > 1
+    }
+
+    pub(super) fn subnet_of(&self, id: &EniId) -> SubnetId {
+        self.pool
+            .eni(id)
             .and_then(|eni| eni.link.as_ref())
             .map_or_else(
                 || self.node.subnet_id.clone(),
@@ -145,53 +196,23 @@ impl State {
             )
     }
 
-    fn set_back(&mut self, spot: Spot, error: CallError) {
-        let before = self.setbacks.get(&spot);
-        let setback = retry::after_call(before, error, self.now, &mut self.jitter);
-        self.setbacks.insert(spot, setback);
-    }
-
-    /// EC2 says that this ENI of ours holds this address.
-    pub(super) fn hold(&mut self, id: &EniId, ip: Ipv4Addr) {
+    /// EC2 says that this ENI of ours holds this slot.
+    pub(super) fn hold(&mut self, id: &EniId, net: IpNet) {
         // Some answers to Assign list all that the ENI has, its own address too.
-        let own = |eni: &Eni| {
-            eni.link
-                .as_ref()
-                .is_some_and(|link| link.primary_address == ip)
-        };
-        if !self.enis.contains_key(id) || self.enis.values().any(own) {
-            return;
-        }
-        let elsewhere = self
-            .enis
-            .iter()
-            .find(|(other, eni)| *other != id && eni.addresses.contains_key(&ip))
-            .map(|(other, _)| other.clone());
-        // An address that has come from another ENI keeps its claim: its pod may still be there.
-        let moved = elsewhere
-            .and_then(|other| self.enis.get_mut(&other)?.addresses.remove(&ip))
-            .filter(|address| !matches!(address.claim, Claim::None));
-        let now = self.now;
-        let Some(eni) = self.enis.get_mut(id) else {
-            return;
-        };
-        if let Some(mut address) = moved {
-            address.holding = Holding::Held;
-            address.routing = Routing::None;
-            if let Claim::Owned(owner) = &address.claim {
-                self.owners.insert(owner.sandbox.clone(), (id.clone(), ip));
-            }
-            eni.addresses.insert(ip, address);
+        let own = self
+            .pool
+            .enis()
+            .filter_map(|(_, eni)| eni.link.as_ref())
+            .any(|link| IpNet::from(std::net::IpAddr::V4(link.primary_address)) == net);
+        if !own && self.pool.hold(id, net, self.now) {
             self.changed();
-            return;
-        }
-        let address = eni
-            .addresses
-            .entry(ip)
-            .or_insert_with(|| Address::new(Holding::Held, Claim::None, now));
-        if address.holding != Holding::Held {
-            address.holding = Holding::Held;
-            address.routing = Routing::None;
+            if self
+                .tombstones
+                .get(&net)
+                .is_some_and(|it| it.given_back.is_none())
+            {
+                self.pool.set_leaving(&net, true);
+            }
         }
     }
 
@@ -201,20 +222,39 @@ impl State {
         match (intent.stage.clone(), reply) {
             (IntentStage::Create, CallReply::Created(facts)) => {
                 self.setbacks.remove(&Spot::Create);
-                self.setbacks.remove(&Spot::Subnet(intent.subnet.clone()));
+                let brought = intent.ipv4.map(|(kind, _)| kind);
+                let brought = brought.into_iter().chain([SlotKind::Address]);
+                let ipv6 = (intent.ipv6_prefixes > 0).then_some(SlotKind::Ipv6Prefix);
+                for kind in brought.chain(ipv6) {
+                    self.setbacks
+                        .remove(&Spot::Subnet(intent.subnet.clone(), kind));
+                }
                 self.created(intent, &facts)
             }
             (IntentStage::Attach(eni), CallReply::Attached(attachment)) => {
                 self.setbacks.remove(&Spot::Create);
                 let now = self.now;
-                if let Some(eni) = self.enis.get_mut(&eni) {
+                let known = self.pool.change_eni(&eni, |eni| {
                     eni.changed = Some(now);
-                    eni.enter(Life::SettingUp { asked: false }, now);
-                } else {
+                    // A Describe may have told it first.
+                    if !matches!(eni.life, Life::SettingUp { .. } | Life::Ready) {
+                        eni.enter(Life::SettingUp { asked: false }, now);
+                    }
+                    if let Some(link) = &mut eni.link {
+                        link.attachment = Some(attachment.clone());
+                    }
+                });
+                if known.is_none() {
                     // Known by its id alone since a restart.
                     self.describe_at = Some(now);
                 }
                 intent.stage = IntentStage::DeleteOnTermination(eni, attachment);
+                Some(intent)
+            }
+            (IntentStage::Detach(eni, _), CallReply::Done) => {
+                self.lose_eni(&eni);
+                self.setbacks.remove(&Spot::Create);
+                intent.stage = IntentStage::Delete(eni);
                 Some(intent)
             }
             _ => None,
@@ -223,20 +263,22 @@ impl State {
 
     fn created(&mut self, mut intent: Intent, facts: &EniFacts) -> Option<Intent> {
         let now = self.now;
-        if self.enis.get(&facts.id).is_some_and(Eni::is_ours) {
+        if self.pool.eni(&facts.id).is_some_and(Eni::is_ours) {
             // Made, attached and described before a crash: the Describe has taken it over.
             return None;
         }
-        let mut eni = Eni::new(
-            intent.device_index,
-            Some(Link::from(facts)),
-            Life::Attaching,
-            now,
-        );
+        let link = Some(EniLink::from(facts));
+        let mut eni = Eni::new(intent.place, link, Life::Attaching, now);
         eni.changed = Some(now);
-        self.enis.insert(facts.id.clone(), eni);
-        for ip in &facts.secondary_addresses {
-            self.hold(&facts.id, *ip);
+        self.pool.insert_eni(facts.id.clone(), eni);
+        for net in &facts.slots {
+            self.tombstones.remove(net);
+            self.hold(&facts.id, *net);
+        }
+        let asked = intent.ipv4.map_or(0, |(_, slots)| slots) + intent.ipv6_prefixes;
+        if facts.slots.len() < usize::try_from(asked).unwrap_or(usize::MAX) {
+            // Not before it is attached: those that are not, a Describe does not show.
+            self.describe_at = Some(now.after(LAG));
         }
         intent.stage = IntentStage::Attach(facts.id.clone());
         Some(intent)
@@ -259,11 +301,28 @@ impl State {
                 if passes(kind) {
                     return Some(intent);
                 }
+                if kind == CallErrorKind::SubnetExhausted
+                    && let Some((slots, count)) = intent.ipv4
+                    && !intent.maybe_created
+                    && self.ask_for_fewer(&intent.subnet, slots, count)
+                {
+                    // Planned anew, and asked for with fewer.
+                    self.changed();
+                    return None;
+                }
                 // A refusal says nothing of an earlier try: credentials and room in the subnet may be looked at
                 // before the token is.
                 let unclear = intent.maybe_created;
-                let spot = match kind {
-                    CallErrorKind::SubnetExhausted => Spot::Subnet(intent.subnet.clone()),
+                let spot = match (kind, intent.ipv4) {
+                    (CallErrorKind::SubnetExhausted, _) => {
+                        Spot::Subnet(intent.subnet.clone(), SlotKind::Address)
+                    }
+                    (CallErrorKind::PrefixesExhausted, Some((SlotKind::Prefix, _))) => {
+                        Spot::Subnet(intent.subnet.clone(), SlotKind::Prefix)
+                    }
+                    (CallErrorKind::PrefixesExhausted, _) => {
+                        Spot::Subnet(intent.subnet.clone(), SlotKind::Ipv6Prefix)
+                    }
                     _ => Spot::Create,
                 };
                 if unclear && failures < REFUSED_AT_MOST {
@@ -306,6 +365,16 @@ impl State {
                 }
                 Some(intent)
             }
+            IntentStage::Detach(..) => {
+                // NotFound: somebody else has detached it, or EC2 does not see it yet. A Describe tells.
+                if matches!(
+                    kind,
+                    CallErrorKind::Unknown | CallErrorKind::NotFound | CallErrorKind::InUse
+                ) {
+                    intent.unsettled = settle;
+                }
+                Some(intent)
+            }
             IntentStage::Delete(_) => {
                 if kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST {
                     self.changed();
@@ -340,7 +409,6 @@ impl State {
             "ENI {eni} cannot be attached and is deleted: {error}"
         ));
         self.lose_eni(&eni);
-        self.sweep();
         self.set_back(Spot::Create, error);
         intent.stage = IntentStage::Delete(eni);
         intent.unsettled = None;
@@ -351,15 +419,20 @@ impl State {
     /// EC2 does not have the ENI on this instance any more.
     pub(super) fn lose_eni(&mut self, id: &EniId) {
         let now = self.now;
-        if let Some(eni) = self.enis.get_mut(id) {
+        self.pool.change_eni(id, |eni| {
             eni.enter(Life::Absent, now);
             eni.trouble = None;
             eni.unsettled = None;
-            for address in eni.addresses.values_mut() {
-                address.holding = Holding::Lost;
-                address.routing = Routing::None;
-            }
-        }
+        });
+        self.pool.forget_eni(id);
+        let left: Vec<IpNet> = self
+            .tombstones
+            .iter()
+            .filter(|(_, it)| it.eni == *id && it.given_back.is_none())
+            .map(|(net, _)| *net)
+            .collect();
+        left.iter().for_each(|net| self.gone(net));
+        self.changed();
     }
 }
 
@@ -371,13 +444,18 @@ impl Intent {
                 token: self.token.clone(),
                 subnet: self.subnet.clone(),
                 groups: self.groups.clone(),
-                addresses: self.addresses,
+                ipv4: self.ipv4,
+                ipv6_prefixes: self.ipv6_prefixes,
             },
             IntentStage::Attach(eni) => Call::AttachEni {
                 eni: eni.clone(),
-                device_index: self.device_index,
+                place: self.place,
             },
             IntentStage::DeleteOnTermination(eni, attachment) => Call::DeleteOnTermination {
+                eni: eni.clone(),
+                attachment: attachment.clone(),
+            },
+            IntentStage::Detach(eni, attachment) => Call::DetachEni {
                 eni: eni.clone(),
                 attachment: attachment.clone(),
             },
@@ -388,11 +466,17 @@ impl Intent {
 
 fn answers(reply: &CallReply, call: &Call) -> bool {
     match (reply, call) {
-        (CallReply::Assigned(addresses), Call::AssignAddresses { .. }) => !addresses.is_empty(),
+        (CallReply::Assigned(slots), Call::Assign { .. }) => !slots.is_empty(),
         (CallReply::Enis(_), Call::DescribeEnis)
         | (CallReply::Created(_), Call::CreateEni { .. })
         | (CallReply::Attached(_), Call::AttachEni { .. })
-        | (CallReply::Done, Call::DeleteOnTermination { .. } | Call::DeleteEni { .. }) => true,
+        | (
+            CallReply::Done,
+            Call::DeleteOnTermination { .. }
+            | Call::Unassign { .. }
+            | Call::DetachEni { .. }
+            | Call::DeleteEni { .. },
+        ) => true,
         _ => false,
     }
 }

@@ -1,18 +1,20 @@
 //! What the node itself has to do: links and routes.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::State;
 use crate::pool::{Claim, Holding, Life, Routing};
-use crate::{Effect, EniId, EniSetUp, Held, retry};
+use crate::{Effect, EniId, EniSetUp, Held, Place, Pod, retry};
 
 /// How often the kernel is asked whether a pod is still there whose books were lost.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 impl State {
-    /// Has the node prepared, links set up and addresses routed, where that is not done, under way or failed
+    /// Has the node prepared, links set up and slots routed, where that is not done, under way or failed
     /// just now.
     pub(super) fn work_on_node(&mut self) {
         let now = self.now;
@@ -21,69 +23,109 @@ impl State {
             self.preparation.under_way = true;
             self.effects.push(Effect::PrepareNode(self.held()));
         }
-        if !self.preparation.done {
+        // What is made or undone meanwhile, a preparation that was planned before would undo or make again.
+        if !self.preparation.done || self.preparation.under_way {
             return;
         }
-        for (id, eni) in &mut self.enis {
-            if eni
-                .trouble
-                .as_ref()
-                .is_some_and(|trouble| trouble.until > now)
-            {
-                continue;
-            }
-            match (eni.life, &eni.link) {
-                (Life::SettingUp { asked: false }, Some(link)) => {
-                    eni.life = Life::SettingUp { asked: true };
-                    self.effects.push(Effect::SetUpEni(EniSetUp {
-                        eni: id.clone(),
-                        mac: link.mac,
-                        device_index: eni.device_index,
-                        primary_address: link.primary_address,
-                        subnet_cidr: link.subnet_cidr,
-                    }));
-                }
-                (Life::Ready, _) => {
-                    let mut addresses = Vec::new();
-                    for (ip, address) in &mut eni.addresses {
-                        if address.holding == Holding::Held && address.routing == Routing::None {
-                            address.routing = Routing::Asked;
-                            addresses.push(*ip);
-                        }
-                    }
-                    if !addresses.is_empty() {
-                        self.effects.push(Effect::RouteAddresses {
-                            eni: id.clone(),
-                            device_index: eni.device_index,
-                            addresses,
-                        });
-                    }
-                }
-                _ => {}
-            }
+        self.tear_down();
+        let total = self.pool.total();
+        if self.pool.is_even() && total.v4.unrouted + total.v6.unrouted == 0 {
+            return;
+        }
+        let todo: Vec<EniId> = self
+            .pool
+            .enis()
+            .filter(|(_, eni)| eni.trouble.as_ref().is_none_or(|it| it.until <= now))
+            .filter(|(_, eni)| match eni.life {
+                Life::SettingUp { asked } => !asked,
+                Life::Ready => eni.tally().v4.unrouted + eni.tally().v6.unrouted > 0,
+                _ => false,
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in todo {
+            self.work_on_eni(id);
         }
     }
 
-    /// What EC2 says that our ENIs hold, by device index.
-    fn held(&self) -> Vec<Held> {
-        let mut held = BTreeMap::<u32, Vec<Ipv4Addr>>::new();
-        for eni in self.enis.values() {
-            let addresses = eni.addresses.iter();
-            let addresses = addresses.filter(|(_, address)| address.holding == Holding::Held);
-            held.entry(eni.device_index)
-                .or_default()
-                .extend(addresses.map(|(ip, _)| *ip));
-        }
-        held.retain(|_, addresses| !addresses.is_empty());
-        held.into_iter()
-            .map(|(device_index, addresses)| Held {
-                device_index,
-                addresses,
+    /// What could not be routed, or not any more, may be gone meanwhile: then nothing is wrong with its ENI.
+    pub(super) fn end_troubles(&mut self) {
+        let over: Vec<EniId> = self
+            .pool
+            .enis()
+            .filter(|(_, eni)| eni.trouble.is_some() && eni.life == Life::Ready)
+            .filter(|(_, eni)| {
+                eni.slots()
+                    .filter(|(_, slot)| slot.holding == Holding::Held)
+                    .all(|(_, slot)| match slot.routing {
+                        Routing::Asked | Routing::Undoing => false,
+                        Routing::None => slot.leaving,
+                        Routing::Done => !slot.leaving,
+                    })
             })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &over {
+            self.pool.change_eni(id, |eni| eni.trouble = None);
+        }
+    }
+
+    fn work_on_eni(&mut self, id: EniId) {
+        let Some(eni) = self.pool.eni(&id) else {
+            return;
+        };
+        let place = eni.place;
+        if eni.life == Life::Ready {
+            let slots: Vec<IpNet> = eni
+                .slots()
+                .filter(|(_, slot)| slot.holding == Holding::Held && !slot.leaving)
+                .filter(|(_, slot)| slot.routing == Routing::None)
+                .map(|(net, _)| *net)
+                .collect();
+            for net in &slots {
+                self.pool.set_routing(net, Routing::Asked, self.now);
+            }
+            self.effects.push(Effect::Route {
+                eni: id,
+                place,
+                slots,
+            });
+        } else if let Some(link) = &eni.link {
+            let set_up = EniSetUp {
+                eni: id.clone(),
+                mac: link.mac,
+                place,
+                primary_address: link.primary_address,
+                subnet_cidr: link.subnet_cidr,
+            };
+            self.effects.push(Effect::SetUpEni(set_up));
+            self.pool
+                .change_eni(&id, |eni| eni.life = Life::SettingUp { asked: true });
+        }
+    }
+
+    /// What EC2 says that our ENIs hold, by place; without what leaves.
+    fn held(&self) -> Vec<Held> {
+        let mut held = BTreeMap::<Place, Vec<IpNet>>::new();
+        for (_, eni) in self
+            .pool
+            .enis()
+            .filter(|(_, eni)| eni.life != Life::Draining)
+        {
+            let slots = eni
+                .slots()
+                .filter(|(_, slot)| slot.holding == Holding::Held && !slot.leaving);
+            held.entry(eni.place)
+                .or_default()
+                .extend(slots.map(|(net, _)| *net));
+        }
+        held.retain(|_, slots| !slots.is_empty());
+        held.into_iter()
+            .map(|(place, slots)| Held { place, slots })
             .collect()
     }
 
-    pub(super) fn node_prepared(&mut self, outcome: Result<Vec<Ipv4Addr>, String>) {
+    pub(super) fn node_prepared(&mut self, outcome: Result<Vec<IpAddr>, String>) {
         self.preparation.under_way = false;
         match outcome {
             Ok(in_use) => {
@@ -104,28 +146,32 @@ impl State {
     }
 
     /// Keeps from others what a pod's link has and the books do not know, until the link has gone.
-    fn find_strays(&mut self, in_use: &[Ipv4Addr]) {
+    fn find_strays(&mut self, in_use: &[IpAddr]) {
         let now = self.now;
-        let cooled = now.after(self.targets.cooldown);
+        let cooled = now.after(self.settings.cooldown);
         let mut found = Vec::new();
-        let mut left = false;
-        for (ip, address) in self.enis.values_mut().flat_map(|eni| &mut eni.addresses) {
-            let linked = in_use.contains(ip);
-            match &mut address.claim {
-                Claim::None if linked => {
-                    address.claim = Claim::Stray { until: None };
-                    address.since = now;
-                    found.push(ip.to_string());
-                }
-                Claim::Stray { until } if linked => *until = None,
-                Claim::Stray { until } => {
-                    until.get_or_insert(cooled);
-                }
-                Claim::None | Claim::Owned(_) | Claim::Cooling { .. } => {}
+        for ip in in_use {
+            let slot = self.pool.slot_of(ip);
+            if let Some(slot) = slot.filter(|_| self.pool.claim(ip).is_none()) {
+                self.pool.set_claim(*ip, slot, Claim::Stray, now);
+                found.push(ip.to_string());
             }
-            left |= matches!(address.claim, Claim::Stray { until: None });
         }
-        if left {
+        let gone: Vec<(IpAddr, IpNet)> = self
+            .pool
+            .strays()
+            .filter(|(ip, _)| !in_use.contains(ip))
+            .collect();
+        for (ip, slot) in gone {
+            let claim = Claim::Cooling {
+                last: None,
+                pod: Pod::default(),
+                until: cooled,
+            };
+            self.pool.set_claim(ip, slot, claim, now);
+            self.changed();
+        }
+        if self.pool.strays().next().is_some() {
             self.preparation.due = Some(now.after(LOOK_AGAIN));
         }
         if !found.is_empty() {
@@ -139,66 +185,60 @@ impl State {
 
     /// Asks the kernel soon whether pods are gone whose books were lost, if there are any.
     pub(super) fn look_for_strays(&mut self) {
-        let mut addresses = self.enis.values().flat_map(|eni| eni.addresses.values());
-        if addresses.any(|address| matches!(address.claim, Claim::Stray { until: None })) {
+        if self.pool.strays().next().is_some() {
             self.preparation.due = Some(self.now);
         }
     }
 
     pub(super) fn eni_set_up(&mut self, id: &EniId, outcome: Result<(), String>) {
         let now = self.now;
-        let Some(eni) = self.enis.get_mut(id) else {
-            return;
-        };
-        if eni.life != (Life::SettingUp { asked: true }) {
+        let asked = Life::SettingUp { asked: true };
+        if self.pool.eni(id).is_none_or(|eni| eni.life != asked) {
             return;
         }
         match outcome {
             Ok(()) => {
-                eni.trouble = None;
-                eni.enter(Life::Ready, now);
+                self.pool.change_eni(id, |eni| {
+                    eni.trouble = None;
+                    eni.enter(Life::Ready, now);
+                });
             }
             Err(why) => {
-                eni.life = Life::SettingUp { asked: false };
+                self.pool
+                    .change_eni(id, |eni| eni.life = Life::SettingUp { asked: false });
                 self.note_trouble(id, format!("its link could not be set up: {why}"));
             }
         }
     }
 
-    pub(super) fn addresses_routed(
-        &mut self,
-        id: &EniId,
-        addresses: &[Ipv4Addr],
-        outcome: Result<(), String>,
-    ) {
+    pub(super) fn routed(&mut self, id: &EniId, slots: &[IpNet], outcome: Result<(), String>) {
         let now = self.now;
-        let Some(eni) = self.enis.get_mut(id) else {
-            return;
+        let routing = if outcome.is_ok() {
+            Routing::Done
+        } else {
+            Routing::None
         };
-        let done = outcome.is_ok();
-        for ip in addresses {
-            let Some(address) = eni.addresses.get_mut(ip) else {
-                continue;
-            };
-            if address.routing != Routing::Asked {
-                continue;
-            }
-            address.routing = if done { Routing::Done } else { Routing::None };
-            if done && matches!(address.claim, Claim::None) {
-                address.since = now;
+        for net in slots {
+            let on = self.pool.eni_of(net).filter(|(on, _)| *on == id);
+            let asked = on
+                .and_then(|(_, eni)| eni.slot(net))
+                .is_some_and(|slot| slot.routing == Routing::Asked);
+            if asked {
+                self.pool.set_routing(net, routing, now);
             }
         }
         match outcome {
-            Ok(()) => eni.trouble = None,
-            Err(why) => self.note_trouble(id, format!("its addresses could not be routed: {why}")),
+            Ok(()) => drop(self.pool.change_eni(id, |eni| eni.trouble = None)),
+            Err(why) => self.note_trouble(id, format!("its slots could not be routed: {why}")),
         }
     }
 
-    fn note_trouble(&mut self, id: &EniId, why: String) {
+    pub(super) fn note_trouble(&mut self, id: &EniId, why: String) {
         self.tell(format!("ENI {id}: {why}; it is tried again"));
-        if let Some(eni) = self.enis.get_mut(id) {
+        let (now, jitter) = (self.now, &mut self.jitter);
+        self.pool.change_eni(id, |eni| {
             let before = eni.trouble.as_ref();
-            eni.trouble = Some(retry::after_local(before, why, self.now, &mut self.jitter));
-        }
+            eni.trouble = Some(retry::after_local(before, why, now, jitter));
+        });
     }
 }

@@ -4,16 +4,20 @@
 //! once, so a Describe takes nothing away that a reply gave less than [`LAG`] before.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Intent, Phase, State};
-use crate::pool::{Claim, Eni, Holding, Life, Link, Routing};
+use ipnet::IpNet;
+
+use super::{Phase, State};
+use crate::pool::{Claim, Eni, Holding, Life};
 use crate::{
-    Attachment, Call, CallError, CallId, CallReply, EniFacts, EniId, IntentStage, Time, retry,
+    Attachment, Call, CallError, CallId, CallReply, EniFacts, EniId, EniLink, IntentStage, Place,
+    Time, retry,
 };
 
 /// How long EC2 may take to see its own changes.
-const LAG: Duration = Duration::from_secs(30);
+pub(super) const LAG: Duration = Duration::from_secs(30);
 
 impl State {
     /// Asks EC2 what is there: at the start, and when a change has an unknown outcome.
@@ -31,7 +35,7 @@ impl State {
         }
         let wanted = self.phase == Phase::Loading
             || self.describe_at.is_some_and(|at| at <= self.now)
-            || self.enis.values().any(|eni| eni.unsettled.is_some())
+            || (!self.pool.is_even() && self.pool.enis().any(|(_, eni)| eni.unsettled.is_some()))
             || self.intents.iter().any(|intent| intent.unsettled.is_some());
         if wanted {
             if self.describe_at.is_some_and(|at| at <= self.now) {
@@ -39,6 +43,11 @@ impl State {
             }
             self.call(Call::DescribeEnis);
         }
+    }
+
+    /// Something shows what the pool does not know.
+    pub(super) fn doubt(&mut self) {
+        self.describe_at.get_or_insert(self.now);
     }
 
     pub(super) fn described(
@@ -79,8 +88,8 @@ impl State {
             self.merge_eni(facts, attachment, asked);
         }
         let missing: Vec<_> = self
-            .enis
-            .iter()
+            .pool
+            .enis()
             .filter(|(id, eni)| !attached.contains_key(id) && eni.life != Life::Attaching)
             .filter(|(_, eni)| outweighs(eni, asked))
             .map(|(id, _)| id.clone())
@@ -88,10 +97,15 @@ impl State {
         for id in &missing {
             self.lose_eni(id);
         }
-        self.sweep();
         self.settle_intents(describe, asked, &attached);
-        for eni in self.enis.values_mut() {
-            eni.unsettled.take_if(|settled_by| *settled_by <= describe);
+        let settled: Vec<EniId> = self
+            .pool
+            .enis()
+            .filter(|(_, eni)| eni.unsettled.is_some_and(|by| by <= describe))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in &settled {
+            self.pool.change_eni(id, |eni| eni.unsettled = None);
         }
         let mut newly_lost = self.lost();
         newly_lost.retain(|ip, _| !lost_before.contains_key(ip));
@@ -108,60 +122,100 @@ impl State {
     }
 
     /// Owned addresses that EC2 does not hold, with the owner's name for people.
-    fn lost(&self) -> BTreeMap<std::net::Ipv4Addr, String> {
-        self.enis
-            .values()
-            .flat_map(|eni| &eni.addresses)
-            .filter(|(_, address)| address.holding == Holding::Lost)
-            .filter_map(|(ip, address)| {
-                let owner = address.owner()?;
-                let pod = &owner.pod;
-                Some((
-                    *ip,
-                    format!(
-                        "pod {}/{} (sandbox {})",
-                        pod.namespace, pod.name, owner.sandbox
-                    ),
-                ))
+    fn lost(&self) -> BTreeMap<IpAddr, String> {
+        let total = self.pool.total();
+        if total.v4.quarantined + total.v6.quarantined == 0 {
+            return BTreeMap::new();
+        }
+        self.pool
+            .claims()
+            .filter_map(|(ip, claimed)| {
+                let Claim::Owned(sandbox) = &claimed.claim else {
+                    return None;
+                };
+                let (_, eni) = self.pool.eni_of(&claimed.slot)?;
+                (eni.slot(&claimed.slot)?.holding == Holding::Lost).then_some(())?;
+                let pod = &self.pool.owner(sandbox)?.pod;
+                let whose = format!("pod {}/{} (sandbox {sandbox})", pod.namespace, pod.name);
+                Some((*ip, whose))
             })
             .collect()
     }
 
     fn merge_eni(&mut self, facts: &EniFacts, attachment: &Attachment, asked: Time) {
         let now = self.now;
-        let eni = self
-            .enis
-            .entry(facts.id.clone())
-            .or_insert_with(|| Eni::new(attachment.device_index, None, Life::Absent, now));
-        eni.device_index = attachment.device_index;
-        eni.link = Some(Link::from(facts));
-        if !facts.managed {
-            eni.enter(Life::Unmanaged, now);
-            eni.trouble = None;
-        } else if matches!(eni.life, Life::Absent | Life::Attaching | Life::Unmanaged) {
-            eni.enter(Life::SettingUp { asked: false }, now);
+        let goes = self.goes(&facts.id);
+        if self.pool.eni(&facts.id).is_none() {
+            let eni = Eni::new(attachment.place, None, Life::Absent, now);
+            self.pool.insert_eni(facts.id.clone(), eni);
+            self.changed();
         }
+        let before = self
+            .pool
+            .eni(&facts.id)
+            .map(|eni| (eni.place, eni.link.clone(), eni.life));
+        self.pool.change_eni(&facts.id, |eni| {
+            eni.place = attachment.place;
+            eni.link = Some(EniLink::from(facts));
+            if !facts.managed {
+                eni.enter(Life::Unmanaged, now);
+                eni.trouble = None;
+            } else if goes {
+                eni.enter(Life::Draining, now);
+            } else if matches!(
+                eni.life,
+                Life::Absent | Life::Attaching | Life::Unmanaged | Life::Draining
+            ) {
+                eni.enter(Life::SettingUp { asked: false }, now);
+            }
+        });
+        let after = self
+            .pool
+            .eni(&facts.id)
+            .map(|eni| (eni.place, eni.link.clone(), eni.life));
+        if before != after {
+            self.changed();
+        }
+        let Some(eni) = self.pool.eni(&facts.id) else {
+            return;
+        };
         let believed = outweighs(eni, asked);
-        let mut undone = false;
-        for (ip, address) in &mut eni.addresses {
-            let told = facts.secondary_addresses.contains(ip);
-            if !told && believed {
-                address.holding = Holding::Lost;
-                address.routing = Routing::None;
-            }
-            // What is not ours to use any more is nobody's, but for the pods that have it.
-            undone |= !facts.managed && matches!(address.claim, Claim::None);
-        }
-        if undone {
-            eni.addresses
-                .retain(|_, address| !matches!(address.claim, Claim::None));
-        }
-        for ip in &facts.secondary_addresses {
-            let known = self.enis.values().any(|eni| eni.addresses.contains_key(ip));
-            if facts.managed || known {
-                self.hold(&facts.id, *ip);
+        // What is not ours to use any more is nobody's, but for the pods that have it.
+        let ended: Vec<IpNet> = eni
+            .slots()
+            .filter(|(net, slot)| {
+                (believed && !facts.slots.contains(net)) || (!facts.managed && slot.is_empty())
+            })
+            .map(|(net, _)| *net)
+            .collect();
+        for net in &ended {
+            if self.tombstones.contains_key(net) {
+                self.gone(net);
+            } else {
+                self.pool.lose(net);
+                self.changed();
+                // Its route and mark must go, or this node keeps what is the new owner's.
+                self.preparation.due = Some(now);
             }
         }
+        for net in &facts.slots {
+            let known = self.pool.eni_of(net).is_some();
+            if (facts.managed || known) && !self.is_older_than_its_end(net, asked) {
+                self.hold(&facts.id, *net);
+            }
+        }
+    }
+
+    /// Whether the slot was given back too short a time before this Describe for it to know.
+    fn is_older_than_its_end(&self, net: &IpNet, asked: Time) -> bool {
+        let end = self.tombstones.get(net).and_then(|it| it.given_back);
+        end.is_some_and(|end| asked < end.after(LAG))
+    }
+
+    /// Whether the books say that the ENI goes.
+    fn goes(&self, id: &EniId) -> bool {
+        let goes = |stage: &IntentStage| matches!(stage, IntentStage::Detach(eni, _) | IntentStage::Delete(eni) if eni == id);
+        self.intents.iter().any(|intent| goes(&intent.stage))
     }
 
     fn settle_intents(
@@ -170,7 +224,7 @@ impl State {
         asked: Time,
         attached: &BTreeMap<&EniId, (&EniFacts, &Attachment)>,
     ) {
-        let taken: Vec<u32> = attached.values().map(|(_, at)| at.device_index).collect();
+        let taken: Vec<Place> = attached.values().map(|(_, at)| at.place).collect();
         let mut kept = Vec::new();
         for mut intent in std::mem::take(&mut self.intents) {
             intent
@@ -179,6 +233,27 @@ impl State {
             let eni = intent.stage.eni();
             let found = eni.and_then(|eni| attached.get(eni));
             match (found, &intent.stage) {
+                // It goes, and is still there.
+                #[expect(
+                    clippy::collapsible_match,
+                    reason = "what needs no change must not fall through to the arms below"
+                )]
+                (Some((_, attachment)), IntentStage::Detach(eni, known)) => {
+                    if attachment.id != *known && intent.call.is_none() {
+                        intent.stage = IntentStage::Detach(eni.clone(), attachment.id.clone());
+                        intent.version = self.changed();
+                    }
+                }
+                (Some(_), IntentStage::Delete(_)) => {}
+                // It is off the instance.
+                (None, IntentStage::Detach(eni, _)) if intent.call.is_none() => {
+                    let known = self.pool.eni(eni);
+                    if known.is_none_or(|known| outweighs(known, asked)) {
+                        intent.stage = IntentStage::Delete(eni.clone());
+                        intent.setback = None;
+                        intent.version = self.changed();
+                    }
+                }
                 (Some((facts, attachment)), _) if intent.call.is_none() => {
                     let goes = attachment.delete_on_termination;
                     let stage =
@@ -195,12 +270,12 @@ impl State {
                     }
                 }
                 (None, IntentStage::Attach(_) | IntentStage::Create)
-                    if intent.call.is_none() && taken.contains(&intent.device_index) =>
+                    if intent.call.is_none() && taken.contains(&intent.place) =>
                 {
-                    intent.device_index = u32::MAX;
+                    intent.place.device_index = u32::MAX;
                 }
                 (None, IntentStage::DeleteOnTermination(eni, _))
-                    if self.enis.get(eni).is_none_or(|eni| outweighs(eni, asked)) =>
+                    if self.pool.eni(eni).is_none_or(|eni| outweighs(eni, asked)) =>
                 {
                     self.changed();
                     continue;
@@ -216,29 +291,27 @@ impl State {
         }
     }
 
-    /// Gives intents whose device index somebody else has taken the lowest that is free.
-    fn renumber(&mut self, taken: &[u32]) {
+    /// Gives intents whose place somebody else has taken the lowest one of the card that is free.
+    fn renumber(&mut self, taken: &[Place]) {
         for at in 0..self.intents.len() {
-            let promised: Vec<u32> = self
-                .intents
-                .iter()
-                .map(|other| other.device_index)
-                .collect();
-            let free = (1..).find(|index| !taken.contains(index) && !promised.contains(index));
-            let (Some(free), Some(intent)) = (free, self.intents.get(at)) else {
+            let promised: Vec<Place> = self.intents.iter().map(|other| other.place).collect();
+            let Some(intent) = self.intents.get(at) else {
                 return;
             };
-            if intent.device_index != u32::MAX {
+            if intent.place.device_index != u32::MAX {
                 continue;
             }
+            let card = intent.place.card;
+            let mut places = (1..).map(|device_index| Place { card, device_index });
+            let free = places.find(|place| !taken.contains(place) && !promised.contains(place));
             let eni = intent.stage.eni().cloned();
             let version = self.changed();
-            if let Some(intent) = self.intents.get_mut(at) {
-                intent.device_index = free;
+            if let (Some(free), Some(intent)) = (free, self.intents.get_mut(at)) {
+                intent.place = free;
                 intent.version = version;
-            }
-            if let Some(eni) = eni.and_then(|eni| self.enis.get_mut(&eni)) {
-                eni.device_index = free;
+                if let Some(eni) = eni {
+                    self.pool.change_eni(&eni, |eni| eni.place = free);
+                }
             }
         }
     }
@@ -249,26 +322,19 @@ impl State {
             .intents
             .iter()
             .any(|intent| intent.stage.eni() == Some(&facts.id));
-        let primary = attachment.device_index == 0;
+        let primary = attachment.place == Place::PRIMARY;
         if primary || !facts.managed || attachment.delete_on_termination || known {
             return;
         }
-        let token = self.token();
-        let version = self.changed();
-        self.intents.push(Intent {
-            token,
-            subnet: facts.subnet_id.clone(),
-            groups: facts.security_groups.clone(),
-            addresses: 0,
-            device_index: attachment.device_index,
-            stage: IntentStage::DeleteOnTermination(facts.id.clone(), attachment.id.clone()),
-            since: self.now,
-            version,
-            call: None,
-            maybe_created: false,
-            unsettled: None,
-            setback: None,
-        });
+        let stage = IntentStage::DeleteOnTermination(facts.id.clone(), attachment.id.clone());
+        let groups = facts.security_groups.clone();
+        self.intend(
+            facts.subnet_id.clone(),
+            groups,
+            attachment.place,
+            (None, 0),
+            stage,
+        );
     }
 }
 
@@ -278,7 +344,10 @@ impl IntentStage {
     pub fn eni(&self) -> Option<&EniId> {
         match self {
             Self::Create => None,
-            Self::Attach(eni) | Self::DeleteOnTermination(eni, _) | Self::Delete(eni) => Some(eni),
+            Self::Attach(eni)
+            | Self::DeleteOnTermination(eni, _)
+            | Self::Detach(eni, _)
+            | Self::Delete(eni) => Some(eni),
         }
     }
 }

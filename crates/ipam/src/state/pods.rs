@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Add, Farewell, Phase, State};
-use crate::pool::{self, Claim, Holding, Life, Owner, Routing};
-use crate::{AddRequest, AddressState, Answer, Grant, RequestId, Sandbox};
+use crate::pool::{Holding, Owner, Pool, Routing};
+use crate::{
+    AddRequest, AddressState, Answer, BooksVersion, Grant, GrantedAddress, RequestId, Sandbox,
+};
 
 /// A GC takes nothing from sandboxes younger than this: a runtime lists its sandboxes before it calls, so
 /// one that was added meanwhile is not in its list. After a restart of ipamd all are young.
@@ -49,15 +51,10 @@ impl State {
             // It may have been one whose books were lost.
             self.look_for_strays();
         }
-        // A repeated DEL must not overtake the first one on its way to the disk.
-        let version = if released.is_some() || self.is_cooling_for(sandbox) {
-            self.version
-        } else {
-            self.written
-        };
         self.farewells.push(Farewell {
             request,
-            version,
+            // A repeated DEL must not overtake the first one on its way to the disk.
+            version: self.version,
             answer: Answer::Released(released),
         });
     }
@@ -70,33 +67,27 @@ impl State {
         }
         let valid: BTreeSet<_> = valid.iter().collect();
         let gone: Vec<_> = self
-            .enis
-            .values()
-            .flat_map(|eni| eni.addresses.values())
-            .filter_map(|address| address.owner())
-            .filter(|owner| owner.network == network)
-            .filter(|owner| owner.told.is_some_and(|told| self.now.since(told) >= YOUNG))
-            .filter(|owner| !valid.contains(&owner.sandbox))
-            .map(|owner| owner.sandbox.clone())
+            .pool
+            .owners()
+            .filter(|(_, owner)| owner.network == network)
+            .filter(|(_, owner)| owner.told.is_some_and(|told| self.now.since(told) >= YOUNG))
+            .filter(|(sandbox, _)| !valid.contains(sandbox))
+            .map(|(sandbox, _)| sandbox.clone())
             .collect();
         for sandbox in &gone {
             self.release(sandbox);
         }
-        let version = if gone.is_empty() {
-            self.written
-        } else {
-            self.version
-        };
         self.farewells.push(Farewell {
             request,
-            version,
+            version: self.version,
             answer: Answer::Collected(gone),
         });
     }
 
     /// Whether the sandbox owns an address and was told so.
     pub(super) fn is_told(&self, sandbox: &Sandbox) -> bool {
-        self.owner_of(sandbox)
+        self.pool
+            .owner(sandbox)
             .is_some_and(|owner| owner.told.is_some())
     }
 
@@ -116,104 +107,77 @@ impl State {
         }
     }
 
-    /// Ends the sandbox's claim: what it was told of cools, the rest is free at once.
+    /// Ends the sandbox's claims: what it was told of cools, the rest is free at once.
     fn release(&mut self, sandbox: &Sandbox) -> Option<Grant> {
+        let told = self.is_told(sandbox);
         let grant = self.grant_of(sandbox);
-        let (eni_id, ip) = self.owners.remove(sandbox)?;
-        let until = self.now.after(self.targets.cooldown);
-        let eni = self.enis.get_mut(&eni_id)?;
-        let address = eni.addresses.get_mut(&ip)?;
-        let claim = std::mem::replace(&mut address.claim, Claim::None);
-        address.since = self.now;
-        let told = match claim {
-            Claim::Owned(owner) if owner.told.is_some() => {
-                address.claim = Claim::Cooling {
-                    last: owner.sandbox,
-                    pod: owner.pod,
-                    until,
-                };
-                true
-            }
-            Claim::Owned(_) | Claim::Cooling { .. } | Claim::Stray { .. } | Claim::None => {
-                if address.holding != Holding::Held {
-                    eni.addresses.remove(&ip);
-                }
-                false
-            }
-        };
+        let until = told.then(|| self.now.after(self.settings.cooldown));
+        self.pool.release(sandbox, until, self.now)?;
         self.changed();
         grant.filter(|_| told)
     }
 
-    fn is_cooling_for(&self, sandbox: &Sandbox) -> bool {
-        self.version > self.written
-            && self.enis.values().any(|eni| {
-                eni.addresses.values().any(
-                |address| matches!(&address.claim, Claim::Cooling { last, .. } if last == sandbox),
-            )
-            })
-    }
-
-    pub(super) fn end_cooling(&mut self) {
-        let now = self.now;
-        let mut ended = false;
-        for eni in self.enis.values_mut() {
-            for address in eni.addresses.values_mut() {
-                if address.free_at().is_some_and(|at| at <= now) {
-                    address.claim = Claim::None;
-                    address.since = now;
-                    ended = true;
-                }
-            }
-        }
-        if ended {
-            self.sweep();
-            self.changed();
-        }
-    }
-
-    /// Forgets what nobody speaks for any more: neither EC2 nor the books.
-    pub(super) fn sweep(&mut self) {
-        for eni in self.enis.values_mut() {
-            eni.addresses.retain(|_, address| {
-                address.holding == Holding::Held || !matches!(address.claim, Claim::None)
-            });
-        }
-        self.enis
-            .retain(|_, eni| eni.life != Life::Absent || !eni.addresses.is_empty());
-    }
-
-    /// Answers the ADDs whose address is theirs, routed, and in the books on disk.
+    /// Answers the ADDs whose addresses are theirs, routed, and in the books on disk.
     pub(super) fn answer_adds(&mut self) {
+        if self
+            .adds
+            .iter()
+            .all(|add| self.pool.owner(&add.request.sandbox).is_none())
+        {
+            return;
+        }
         for add in std::mem::take(&mut self.adds) {
             let sandbox = &add.request.sandbox;
-            let (now, written) = (self.now, self.written);
-            let Some((eni, address)) = self.claim_mut(sandbox) else {
-                self.adds.push(add);
-                continue;
-            };
-            let routed = eni == Life::Ready && address.routing == Routing::Done;
-            let lost = address.state() == AddressState::Quarantined;
-            let Claim::Owned(owner) = &mut address.claim else {
-                self.adds.push(add);
-                continue;
-            };
-            if lost && owner.told.is_some() {
-                let refusal = self.refuse_lost(sandbox);
-                self.answer(add.request.request, Answer::Refused(refusal));
-            } else if lost {
-                // Nobody was told of it: another address will do.
-                self.release(sandbox);
-                self.adds.push(add);
-            } else if routed && owner.version <= written && address.holding == Holding::Held {
-                // Each time anew: a GC whose list is older than this answer must not take it.
-                owner.told = Some(now);
-                if let Some(grant) = self.grant_of(sandbox) {
-                    self.answer(add.request.request, Answer::Granted(grant));
+            let told = self.is_told(sandbox);
+            match self.standing(sandbox) {
+                Standing::Nothing | Standing::Coming => self.adds.push(add),
+                Standing::Lost if told => {
+                    let refusal = self.refuse_lost(sandbox);
+                    self.answer(add.request.request, Answer::Refused(refusal));
                 }
-            } else {
-                self.adds.push(add);
+                Standing::Lost => {
+                    // Nobody was told of it: another address will do.
+                    self.release(sandbox);
+                    self.adds.push(add);
+                }
+                Standing::Ready => {
+                    let now = self.now;
+                    if let Some(owner) = self.pool.owner_mut(sandbox) {
+                        // Each time anew: a GC whose list is older than this answer must not take it.
+                        owner.told = Some(now);
+                    }
+                    if let Some(grant) = self.grant_of(sandbox) {
+                        self.answer(add.request.request, Answer::Granted(grant));
+                    }
+                }
             }
+        }
+    }
+
+    fn standing(&self, sandbox: &Sandbox) -> Standing {
+        let Some(owner) = self.pool.owner(sandbox) else {
+            return Standing::Nothing;
+        };
+        let mut ready = owner.version <= self.written;
+        for ip in &owner.addresses {
+            let Some(claimed) = self.pool.claim(ip) else {
+                return Standing::Lost;
+            };
+            let Some((_, eni)) = self.pool.eni_of(&claimed.slot) else {
+                return Standing::Lost;
+            };
+            let Some(slot) = eni.slot(&claimed.slot) else {
+                return Standing::Lost;
+            };
+            if Pool::state_of(eni, slot, Some(&claimed.claim)) == AddressState::Quarantined {
+                return Standing::Lost;
+            }
+            ready &= eni.gives() && slot.holding == Holding::Held && slot.routing == Routing::Done;
+        }
+        if ready {
+            Standing::Ready
+        } else {
+            Standing::Coming
         }
     }
 
@@ -243,58 +207,71 @@ impl State {
 
     /// Gives what is free to those that wait, in order of arrival.
     pub(super) fn claim_for_waiters(&mut self) {
-        if self.going {
+        if self.going || self.phase != Phase::Running {
             return;
         }
-        let waiting: Vec<_> = self
-            .adds
-            .iter()
-            .filter(|add| !self.owners.contains_key(&add.request.sandbox))
+        let waiting: Vec<AddRequest> = self
+            .waiters()
+            .into_iter()
             .map(|add| add.request.clone())
             .collect();
         for request in waiting {
-            // The same sandbox may wait twice.
-            if self.owners.contains_key(&request.sandbox) {
-                continue;
-            }
-            let Some((eni_id, ip)) = pool::next_free(&self.enis) else {
-                return;
+            let owner = Owner {
+                pod: request.pod,
+                network: request.network,
+                netns: request.netns,
+                addresses: Vec::new(),
+                since: self.now,
+                version: BooksVersion(self.version.0 + 1),
+                told: None,
             };
-            let version = self.changed();
-            let now = self.now;
-            let address = self
-                .enis
-                .get_mut(&eni_id)
-                .and_then(|eni| eni.addresses.get_mut(&ip));
-            if let Some(address) = address {
-                address.since = now;
-                address.claim = Claim::Owned(Box::new(Owner {
-                    sandbox: request.sandbox.clone(),
-                    pod: request.pod,
-                    network: request.network,
-                    netns: request.netns,
-                    version,
-                    told: None,
-                }));
-                self.owners.insert(request.sandbox, (eni_id, ip));
+            let families = self.settings.families.all();
+            if !self.pool.grant(&request.sandbox, families, owner) {
+                return;
             }
+            self.changed();
         }
     }
 
-    /// Sandboxes that wait for an address and have none yet, in order of arrival, each with the last of its
-    /// requests' deadlines.
+    /// Sandboxes that wait for an address and have none yet, in order of arrival.
     pub(super) fn waiters(&self) -> Vec<&Add> {
+        if self.adds.is_empty() {
+            return Vec::new();
+        }
         let mut seen = BTreeSet::new();
         self.adds
             .iter()
-            .filter(|add| !self.owners.contains_key(&add.request.sandbox))
+            .filter(|add| self.pool.owner(&add.request.sandbox).is_none())
             .filter(|add| seen.insert(&add.request.sandbox))
             .collect()
     }
 
-    fn claim_mut(&mut self, sandbox: &Sandbox) -> Option<(Life, &mut crate::pool::Address)> {
-        let (eni, ip) = self.owners.get(sandbox)?;
-        let eni = self.enis.get_mut(eni)?;
-        Some((eni.life, eni.addresses.get_mut(ip)?))
+    /// What the sandbox holds, also while its ADD is not answered yet because the books are being written.
+    #[must_use]
+    pub fn grant_of(&self, sandbox: &Sandbox) -> Option<Grant> {
+        let owner = self.pool.owner(sandbox)?;
+        let addresses = owner.addresses.iter().map(|ip| {
+            let (eni_id, eni) = self.pool.eni_of(&self.pool.claim(ip)?.slot)?;
+            Some(GrantedAddress {
+                address: *ip,
+                eni: eni_id.clone(),
+                place: eni.place,
+            })
+        });
+        Some(Grant {
+            addresses: addresses.collect::<Option<_>>()?,
+        })
     }
+}
+
+/// How it stands with a sandbox's addresses.
+enum Standing {
+    /// It has none.
+    Nothing,
+    /// They are not routed, or not in the books on disk.
+    Coming,
+    /// It can be told.
+    Ready,
+    /// EC2 does not hold one of them.
+    Lost,
 }

@@ -1,10 +1,10 @@
 //! What others may read of the pool.
 
 use super::{Intent, Phase, State};
-use crate::pool::{Address, Claim, Eni, Holding, Life, count};
+use crate::pool::{Claim, Claimed, Eni, Holding, Life, Pool};
 use crate::{
-    AddressState, AddressView, CoolingEntry, EniId, EniIntent, EniState, EniView, Grant,
-    GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, Sandbox, Time, Totals,
+    AddressEntry, AddressView, CoolingEntry, EniEntry, EniId, EniIntent, EniState, EniView,
+    GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, SlotView, Time, Tombstone,
     WaiterView,
 };
 
@@ -12,48 +12,61 @@ impl State {
     /// What the books must say now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger {
+        let enis = self.pool.enis().map(|(id, eni)| EniEntry {
+            id: id.clone(),
+            place: eni.place,
+            link: eni.link.clone().filter(|_| eni.life != Life::Absent),
+            managed: eni.life != Life::Unmanaged,
+            slots: eni
+                .slots()
+                .filter(|(_, slot)| slot.holding == Holding::Held)
+                .map(|(net, _)| *net)
+                .collect(),
+        });
+        let grants = self.pool.owners().map(|(sandbox, owner)| GrantEntry {
+            sandbox: sandbox.clone(),
+            pod: owner.pod.clone(),
+            network: owner.network.clone(),
+            netns: owner.netns.clone(),
+            since: owner.since,
+            addresses: owner
+                .addresses
+                .iter()
+                .filter_map(|ip| self.entry(ip, self.pool.claim(ip)?))
+                .collect(),
+        });
+        let cooling = self.pool.claims().filter_map(|(ip, claimed)| {
+            let Claim::Cooling { last, pod, until } = &claimed.claim else {
+                return None;
+            };
+            Some(CoolingEntry {
+                address: self.entry(ip, claimed)?,
+                sandbox: last.clone(),
+                pod: pod.clone(),
+                since: claimed.since,
+                until: *until,
+            })
+        });
+        let tombstones = self.tombstones.iter().map(|(slot, it)| Tombstone {
+            slot: *slot,
+            eni: it.eni.clone(),
+            given_back: it.given_back,
+        });
+        Ledger {
             version: self.version,
-            ..Ledger::default()
-        };
-        for (eni_id, eni) in &self.enis {
-            for (ip, address) in &eni.addresses {
-                match &address.claim {
-                    Claim::None | Claim::Stray { .. } => {}
-                    Claim::Owned(owner) => ledger.grants.push(GrantEntry {
-                        address: *ip,
-                        eni: eni_id.clone(),
-                        device_index: eni.device_index,
-                        sandbox: owner.sandbox.clone(),
-                        pod: owner.pod.clone(),
-                        network: owner.network.clone(),
-                        netns: owner.netns.clone(),
-                        since: address.since,
-                    }),
-                    Claim::Cooling { last, pod, until } => ledger.cooling.push(CoolingEntry {
-                        address: *ip,
-                        eni: eni_id.clone(),
-                        sandbox: last.clone(),
-                        pod: pod.clone(),
-                        since: address.since,
-                        until: *until,
-                    }),
-                }
-            }
+            enis: enis.collect(),
+            grants: grants.collect(),
+            cooling: cooling.collect(),
+            intents: self.intents.iter().map(Intent::entry).collect(),
+            tombstones: tombstones.collect(),
         }
-        ledger.intents = self.intents.iter().map(Intent::entry).collect();
-        ledger
     }
 
-    /// What the sandbox holds, also while its ADD is not answered yet because the books are being written.
-    #[must_use]
-    pub fn grant_of(&self, sandbox: &Sandbox) -> Option<Grant> {
-        let (eni_id, address) = self.owners.get(sandbox)?;
-        let eni = self.enis.get(eni_id)?;
-        Some(Grant {
-            address: *address,
-            eni: eni_id.clone(),
-            device_index: eni.device_index,
+    fn entry(&self, ip: &std::net::IpAddr, claimed: &Claimed) -> Option<AddressEntry> {
+        Some(AddressEntry {
+            address: *ip,
+            slot: claimed.slot,
+            eni: self.pool.eni_of(&claimed.slot)?.0.clone(),
         })
     }
 
@@ -75,10 +88,9 @@ impl State {
         }
         let mut facts = self.facts();
         facts.waiters = facts.waiters.saturating_add(1);
-        let cools = self.enis.values().flat_map(|eni| eni.addresses.values());
-        let cools = cools.filter(|address| address.free_at().is_some_and(|at| at <= now));
-        let available = facts.supply + facts.reach() + count(cools);
-        if facts.waiters <= available {
+        let cooled = self.pool.cooled_at().take_while(|(at, _)| *at <= now);
+        let cooled = u32::try_from(cooled.count()).unwrap_or(u32::MAX);
+        if facts.waiters <= self.hope(&facts).saturating_add(cooled) {
             Ok(())
         } else {
             Err(self.refuse_no_growth(&facts))
@@ -88,15 +100,29 @@ impl State {
     /// The whole pool, as data.
     #[must_use]
     pub fn view(&self) -> PoolView {
-        let mut enis: Vec<_> = self.enis.iter().map(|(id, eni)| eni.view(id)).collect();
-        enis.extend(self.intents.iter().filter_map(|intent| intent.unseen(self)));
-        enis.sort_by(|a, b| (a.device_index, &a.id).cmp(&(b.device_index, &b.id)));
+        let enis = self.pool.enis().map(|(id, eni)| self.eni_view(id, eni));
+        let unseen = self.intents.iter().filter_map(|intent| intent.unseen(self));
+        let mut enis: Vec<_> = enis.chain(unseen).collect();
+        enis.sort_by(|a, b| (a.place, &a.id).cmp(&(b.place, &b.id)));
         let waiters = self.adds.iter().map(|add| WaiterView {
             sandbox: add.request.sandbox.clone(),
             pod: add.request.pod.clone(),
             since: add.since,
             deadline: add.request.deadline,
         });
+        PoolView {
+            node: self.node.clone(),
+            settings: self.settings.clone(),
+            mode: self.mode(),
+            ipv4: self.pool.total().v4.totals(),
+            ipv6: self.pool.total().v6.totals(),
+            enis,
+            waiters: waiters.collect(),
+            pending_calls: self.pending_calls(),
+        }
+    }
+
+    pub(super) fn pending_calls(&self) -> Vec<PendingCallView> {
         let calls = self.calls.values().map(|pending| PendingCallView {
             action: pending.call.action(),
             eni: pending.call.eni().cloned(),
@@ -108,83 +134,90 @@ impl State {
             eni: intent.stage.eni().cloned(),
             since: intent.since,
         });
-        let mut pending_calls: Vec<_> = calls.chain(intents).collect();
-        pending_calls.sort_by_key(|call| call.since);
-        PoolView {
-            node: self.node.clone(),
-            targets: self.targets,
-            totals: self.totals(),
-            enis,
-            waiters: waiters.collect(),
-            pending_calls,
-        }
+        let mut pending: Vec<_> = calls.chain(intents).collect();
+        pending.sort_by_key(|call| call.since);
+        pending
     }
 
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for address in self.enis.values().flat_map(|eni| eni.addresses.values()) {
-            totals.held += 1;
-            match address.state() {
-                AddressState::Preparing => totals.preparing += 1,
-                AddressState::Free => totals.free += 1,
-                AddressState::Owned => totals.owned += 1,
-                AddressState::Cooling => totals.cooling += 1,
-                AddressState::Quarantined => totals.quarantined += 1,
-            }
-        }
-        totals
-    }
-}
-
-impl Eni {
-    fn view(&self, id: &EniId) -> EniView {
-        let link = self.link.as_ref();
-        let absent = self.life == Life::Absent;
-        let unconfirmed = |address: &Address| address.holding == Holding::Unconfirmed;
-        let asking = absent && self.addresses.values().any(unconfirmed);
-        let state = match self.life {
+    fn eni_view(&self, id: &EniId, eni: &Eni) -> EniView {
+        let link = eni.link.as_ref();
+        let absent = eni.life == Life::Absent;
+        let asking = absent
+            && eni
+                .slots()
+                .any(|(_, slot)| slot.holding == Holding::Unconfirmed);
+        let state = match eni.life {
             // EC2 has not been asked yet.
             Life::Absent if asking => EniState::SettingUp,
             Life::Absent => EniState::Failed,
             Life::Attaching => EniState::Attaching,
-            Life::SettingUp { .. } if self.trouble.is_some() => EniState::Failed,
+            Life::SettingUp { .. } if eni.trouble.is_some() => EniState::Failed,
             Life::SettingUp { .. } => EniState::SettingUp,
             Life::Ready => EniState::Ready,
+            Life::Draining => EniState::Draining,
             Life::Unmanaged => EniState::Unmanaged,
         };
-        let trouble = match (self.life, &self.trouble) {
+        let trouble = match (eni.life, &eni.trouble) {
             (Life::Absent, _) if !asking => {
                 Some("EC2 does not have it on this instance".to_owned())
             }
             (_, trouble) => trouble.as_ref().map(|trouble| trouble.error.clone()),
         };
-        let addresses = self.addresses.iter().map(|(ip, address)| {
-            let (owner, pod, until) = match &address.claim {
-                Claim::None => (None, None, None),
-                Claim::Stray { until } => (None, None, *until),
-                Claim::Owned(owner) => (Some(&owner.sandbox), Some(&owner.pod), None),
-                Claim::Cooling { last, pod, until } => (Some(last), Some(pod), Some(*until)),
-            };
-            AddressView {
-                address: *ip,
-                state: address.state(),
-                since: address.since,
-                until,
-                owner: owner.cloned(),
-                pod: pod.cloned(),
+        let mut slots = Vec::new();
+        let mut addresses = Vec::new();
+        for (net, slot) in eni.slots() {
+            let claims: Vec<_> = self.pool.claims_in(net).collect();
+            slots.push(SlotView {
+                slot: *net,
+                state: Pool::state_of(eni, slot, None),
+                claimed: u64::try_from(claims.len()).unwrap_or(u64::MAX),
+                since: slot.since,
+            });
+            if claims.is_empty() && net.prefix_len() == net.max_prefix_len() {
+                addresses.push(AddressView {
+                    address: net.addr(),
+                    state: Pool::state_of(eni, slot, None),
+                    since: slot.since,
+                    until: None,
+                    owner: None,
+                    pod: None,
+                    prefix: None,
+                });
             }
-        });
+            addresses.extend(claims.into_iter().map(|(ip, claimed)| {
+                let (owner, pod, until) = match &claimed.claim {
+                    Claim::Stray => (None, None, None),
+                    Claim::Owned(sandbox) => {
+                        let pod = self.pool.owner(sandbox).map(|owner| owner.pod.clone());
+                        (Some(sandbox.clone()), pod, None)
+                    }
+                    Claim::Cooling { last, pod, until } => {
+                        (last.clone(), Some(pod.clone()), Some(*until))
+                    }
+                };
+                AddressView {
+                    address: *ip,
+                    state: Pool::state_of(eni, slot, Some(&claimed.claim)),
+                    since: claimed.since,
+                    until,
+                    owner,
+                    pod,
+                    prefix: Some(*net).filter(|net| net.prefix_len() < net.max_prefix_len()),
+                }
+            }));
+        }
         EniView {
             id: Some(id.clone()),
-            device_index: self.device_index,
+            place: eni.place,
             mac: link.map(|link| link.mac),
             subnet_id: link.map(|link| link.subnet_id.clone()),
             subnet_cidr: link.map(|link| link.subnet_cidr),
             primary_address: link.map(|link| link.primary_address),
             state,
-            since: self.since,
+            since: eni.since,
             trouble,
-            addresses: addresses.collect(),
+            slots,
+            addresses,
         }
     }
 }
@@ -195,35 +228,36 @@ impl Intent {
             token: self.token.clone(),
             subnet: self.subnet.clone(),
             groups: self.groups.clone(),
-            addresses: self.addresses,
-            device_index: self.device_index,
+            ipv4: self.ipv4,
+            ipv6_prefixes: self.ipv6_prefixes,
+            place: self.place,
             stage: self.stage.clone(),
             since: self.since,
         }
     }
 
-    /// An ENI of which nothing is known yet but the intent.
     fn unseen(&self, state: &State) -> Option<EniView> {
-        let (id, eni_state) = match &self.stage {
-            IntentStage::Create => (None, EniState::Creating),
-            IntentStage::Attach(eni) if !state.enis.contains_key(eni) => {
-                (Some(eni.clone()), EniState::Attaching)
-            }
-            _ => return None,
-        };
+        if !state.is_unseen(self) {
+            return None;
+        }
         Some(EniView {
-            id,
-            device_index: self.device_index,
+            id: self.stage.eni().cloned(),
+            place: self.place,
             mac: None,
             subnet_id: Some(self.subnet.clone()),
             subnet_cidr: None,
             primary_address: None,
-            state: eni_state,
+            state: if self.stage == IntentStage::Create {
+                EniState::Creating
+            } else {
+                EniState::Attaching
+            },
             since: self.since,
             trouble: self
                 .setback
                 .as_ref()
                 .map(|setback| setback.error.to_string()),
+            slots: Vec::new(),
             addresses: Vec::new(),
         })
     }

@@ -1,10 +1,11 @@
 //! The sentences of refusals: why, what happens next, what a person can do.
 
-use super::{Add, Phase, State};
+use super::why::{Retry, WaitsFor};
+use super::{Add, State};
 use crate::planner::Facts;
-use crate::pool::{Address, Life, count};
+use crate::pool::Life;
 use crate::retry::passes;
-use crate::{CallError, CallErrorKind, Reason, Refusal, Sandbox};
+use crate::{CallError, CallErrorKind, Mode, Reason, Refusal, Sandbox};
 
 const ASKED_AGAIN: &str = "kubelet asks again for the pod by itself";
 
@@ -24,7 +25,7 @@ fn ec2(error: &CallError, before: &str, next: &str) -> Refusal {
             Reason::Ec2Throttled,
             "look for what else calls EC2 in this account and Region, or ask AWS for a higher request rate",
         ),
-        CallErrorKind::SubnetExhausted => (
+        CallErrorKind::SubnetExhausted | CallErrorKind::PrefixesExhausted => (
             Reason::SubnetExhausted,
             "free addresses in the subnet, or run nodes in a subnet that has some",
         ),
@@ -48,6 +49,78 @@ fn ec2(error: &CallError, before: &str, next: &str) -> Refusal {
     refusal(reason, format!("{before}: {error}"), next, remedy)
 }
 
+/// Refused because of what weighs most of what was waited for.
+fn in_vain(waits_for: &[WaitsFor], before: &str) -> Refusal {
+    match waits_for.first() {
+        Some(WaitsFor::Start(retry)) => starting(retry.as_ref()),
+        Some(WaitsFor::Books(retry)) => refusal(
+            Reason::BooksFailed,
+            format!(
+                "the books could not be written, and an address that is not in them on disk is given to nobody: {}",
+                retry
+                    .as_ref()
+                    .map_or("they are not on disk yet", |retry| &retry.error)
+            ),
+            "ipamd tries to write again, and kubelet asks again for the pod",
+            "make room on the file system of the books, or make it writable",
+        ),
+        Some(WaitsFor::Ec2(retry)) => ec2(
+            &retry.error,
+            before,
+            "ipamd goes on trying, and kubelet asks again for the pod",
+        ),
+        Some(WaitsFor::SetUp(eni, Some(retry)) | WaitsFor::Routes(eni, Some(retry))) => refusal(
+            Reason::EniFailed,
+            format!("ENI {eni} cannot be used: {}", retry.error),
+            "ipamd tries again to set it up",
+            "look at the node's kernel log and at what else configures its links",
+        ),
+        Some(WaitsFor::Frozen { error, .. }) => frozen(error.as_ref()),
+        _ => {
+            let all: Vec<String> = waits_for.iter().map(ToString::to_string).collect();
+            refusal(
+                Reason::DeadlineExceeded,
+                format!("{before}; the pool waits for {}", all.join(", ")),
+                "the growth goes on, and kubelet asks again for the pod",
+                "keep addresses warm (WARM_IP_TARGET, MINIMUM_IP_TARGET), so that pods need not wait for EC2",
+            )
+        }
+    }
+}
+
+fn starting(retry: Option<&Retry<CallError>>) -> Refusal {
+    let next = "ipamd goes on asking EC2, and kubelet asks again for the pod";
+    match retry {
+        Some(retry) => {
+            let before = "ipamd cannot learn from EC2 what this node holds";
+            ec2(&retry.error, before, next)
+        }
+        None => refusal(
+            Reason::Starting,
+            "ipamd has just started and EC2 has not yet told it what this node holds".to_owned(),
+            next,
+            "none is needed, unless it lasts for minutes: then check the node's way to EC2",
+        ),
+    }
+}
+
+fn frozen(error: Option<&CallError>) -> Refusal {
+    let before = "the pool is frozen: EC2 is not asked for more addresses";
+    match error {
+        Some(error) => ec2(
+            error,
+            &format!("{before}, as it has done nothing for long"),
+            "EC2 is tried again every few minutes, and kubelet asks again for the pod",
+        ),
+        None => refusal(
+            Reason::PoolFrozen,
+            format!("{before}, and all that this node holds are taken"),
+            "an address is free when a pod of this node has gone and its address has cooled",
+            "set another mode, or none (WEIR_MODE)",
+        ),
+    }
+}
+
 impl State {
     pub(super) fn refuse_shutting_down(&self) -> Refusal {
         refusal(
@@ -60,35 +133,11 @@ impl State {
 
     /// ipamd does not know yet what the node holds.
     pub(super) fn refuse_starting(&self) -> Refusal {
-        let next = "ipamd goes on asking EC2, and kubelet asks again for the pod";
-        match &self.describe_setback {
-            Some(setback) => {
-                let before = "ipamd cannot learn from EC2 what this node holds";
-                ec2(&setback.error, before, next)
-            }
-            None => refusal(
-                Reason::Starting,
-                "ipamd has just started and EC2 has not yet told it what this node holds"
-                    .to_owned(),
-                next,
-                "none is needed, unless it lasts for minutes: then check the node's way to EC2",
-            ),
-        }
+        in_vain(&[self.waits_for_start()], "")
     }
 
     pub(super) fn refuse_books(&self) -> Refusal {
-        let why = self
-            .disk_setback
-            .as_ref()
-            .map_or("they are not on disk yet", |setback| &setback.error);
-        refusal(
-            Reason::BooksFailed,
-            format!(
-                "the books could not be written, and an address that is not in them on disk is given to nobody: {why}"
-            ),
-            "ipamd tries to write again, and kubelet asks again for the pod",
-            "make room on the file system of the books, or make it writable",
-        )
+        in_vain(&[self.waits_for_books()], "")
     }
 
     pub(super) fn refuse_deleted(&self, sandbox: &Sandbox) -> Refusal {
@@ -101,13 +150,16 @@ impl State {
     }
 
     pub(super) fn refuse_lost(&self, sandbox: &Sandbox) -> Refusal {
-        let address = self.grant_of(sandbox).map_or_else(String::new, |grant| {
-            format!("{} of {}", grant.address, grant.eni)
-        });
+        let grant = self.grant_of(sandbox);
+        let addresses = grant.iter().flat_map(|grant| &grant.addresses);
+        let addresses: Vec<_> = addresses
+            .map(|it| format!("{} of {}", it.address, it.eni))
+            .collect();
+        let address = addresses.join(" and ");
         refusal(
             Reason::AddressLost,
             format!(
-                "sandbox {sandbox} owns {address}, but EC2 says that this ENI does not hold it any more"
+                "sandbox {sandbox} owns {address}, but EC2 says that its ENI does not hold it any more"
             ),
             "nothing: it is kept for the sandbox until its DEL",
             "delete the pod, so that it gets another address; find out who took this one away",
@@ -116,59 +168,9 @@ impl State {
 
     /// The deadline has come.
     pub(super) fn refuse_late(&self, add: &Add) -> Refusal {
-        if self.phase != Phase::Running {
-            return self.refuse_starting();
-        }
         let waited = self.now.since(add.since).as_secs();
-        if let Some(owner) = self.owner_of(&add.request.sandbox)
-            && owner.version > self.written
-        {
-            return self.refuse_books();
-        }
-        if let Some(error) = &self.last_error {
-            let before = format!("no address came within {waited} s");
-            return ec2(
-                error,
-                &before,
-                "ipamd goes on trying, and kubelet asks again for the pod",
-            );
-        }
-        if let Some(refusal) = self.refuse_troubled_eni() {
-            return refusal;
-        }
-        let under_way: Vec<_> = self
-            .view()
-            .pending_calls
-            .iter()
-            .map(|call| match &call.eni {
-                Some(eni) => format!("{} of {eni}", call.action),
-                None => call.action.to_owned(),
-            })
-            .collect();
-        let waits_for = if under_way.is_empty() {
-            "links and routes on the node".to_owned()
-        } else {
-            under_way.join(", ")
-        };
-        refusal(
-            Reason::DeadlineExceeded,
-            format!("no address came within {waited} s; the pool waits for {waits_for}"),
-            "the growth goes on, and kubelet asks again for the pod",
-            "keep addresses warm (WARM_IP_TARGET, MINIMUM_IP_TARGET), so that pods need not wait for EC2",
-        )
-    }
-
-    fn refuse_troubled_eni(&self) -> Option<Refusal> {
-        let (id, trouble) = self
-            .enis
-            .iter()
-            .find_map(|(id, eni)| Some((id, eni.trouble.as_ref()?)))?;
-        Some(refusal(
-            Reason::EniFailed,
-            format!("ENI {id} cannot be used: {}", trouble.error),
-            "ipamd tries again to set it up",
-            "look at the node's kernel log and at what else configures its links",
-        ))
+        let before = format!("no address came within {waited} s");
+        in_vain(&self.waits_for(&add.request.sandbox), &before)
     }
 
     /// The pool cannot grow for another waiter.
@@ -178,77 +180,92 @@ impl State {
             .values()
             .filter(|setback| setback.until > self.now && !passes(setback.error.kind))
             .max_by_key(|setback| setback.until);
-        let closed = facts.limit() > facts.reach();
+        let (settings, limits) = (&self.settings, &self.node.limits);
+        let closed = facts.limit(settings, limits) > facts.reach(settings, limits);
+        if closed && facts.mode == Mode::Frozen {
+            return in_vain(&[self.waits_for_thaw()], "");
+        }
         if let Some(setback) = refused.filter(|_| closed) {
             let again = setback.until.since(self.now).as_secs() + 1;
             let next = format!("EC2 is asked again in {again} s if there is need");
             return ec2(&setback.error, "the pool cannot grow", &next);
         }
-        if let Some(refusal) = self.refuse_troubled_eni() {
-            return refusal;
+        if let Some(trouble) = self.troubled_enis().next() {
+            return in_vain(&[trouble], "");
         }
-        self.refuse_full(facts)
+        self.refuse_full()
     }
 
-    fn refuse_full(&self, facts: &Facts) -> Refusal {
-        let totals = self.totals();
-        let others = count(self.enis.values().filter(|eni| eni.life == Life::Unmanaged));
-        let enis = facts.max_enis.saturating_sub(others);
-        let per_eni = facts.addresses_per_eni;
-        let most = enis.saturating_mul(per_eni);
+    fn refuse_full(&self) -> Refusal {
+        let totals = self.pool.total().v4.totals();
+        let others = self
+            .pool
+            .enis()
+            .filter(|(_, eni)| eni.life == Life::Unmanaged)
+            .count();
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        let enis = self.max_enis().saturating_sub(others);
+        let per_eni = self.node.limits.ipv4_slots_per_eni.saturating_sub(1);
         let kind = &self.node.instance_type;
-        let first_cooled = self
-            .enis
-            .values()
-            .flat_map(|eni| eni.addresses.values())
-            .filter_map(Address::free_at)
-            .min();
-        let next = match first_cooled {
+        let next = match self.pool.next_cooled() {
             Some(at) => format!(
                 "the next address has cooled in {} s; kubelet asks again for the pod",
                 at.since(self.now).as_secs() + 1
             ),
             None => format!(
                 "an address is free {} s after a pod of this node goes; kubelet asks again for the pod",
-                self.targets.cooldown.as_secs()
+                self.settings.cooldown.as_secs()
             ),
         };
         let mut bounds = String::new();
-        if self.max_enis() < self.node.limits.max_enis {
+        if self.max_enis() < self.node.limits.max_enis() {
             bounds = format!(
                 " (MAX_ENI is {}, the type allows {})",
                 self.max_enis(),
-                self.node.limits.max_enis
+                self.node.limits.max_enis()
             );
         }
         if others > 0 {
             bounds.push_str(&format!(" ({others} more ENIs are not ours to use)"));
         }
-        if totals.owned == most {
+        let (what, whose) = if self.settings.delegation {
+            ("slots for addresses and prefixes", "addresses ")
+        } else {
+            ("addresses", "")
+        };
+        let most = enis.saturating_mul(per_eni);
+        if totals.owned == u64::from(most) {
             let message = format!(
-                "all {most} addresses that an {kind} may hold are owned: {enis} ENIs of {per_eni}{bounds}"
+                "all {most} {what} that an {kind} may hold are owned: {enis} ENIs of {per_eni}{bounds}"
             );
             return self.full(message, next);
         }
         let message = format!(
-            "all {most} addresses that an {kind} may hold are taken: {enis} ENIs of {per_eni}{bounds}; {} are owned, \
-             {} cooling, {} being prepared, {} quarantined",
-            totals.owned, totals.cooling, totals.preparing, totals.quarantined
+            "all {most} {what} that an {kind} may hold are taken: {enis} ENIs of {per_eni}{bounds}; {} {whose}are \
+             owned, {} cooling, {} being prepared, {} quarantined, {} being given back",
+            totals.owned, totals.cooling, totals.preparing, totals.quarantined, totals.leaving
         );
         self.full(message, next)
     }
 
+    /// ENIs that the node may have, on all cards that are used.
+    fn max_enis(&self) -> u32 {
+        let cards = self.node.limits.enis_per_card.iter();
+        let cards = cards.take(if self.settings.all_cards {
+            usize::MAX
+        } else {
+            1
+        });
+        let most = self.settings.max_enis_per_card.unwrap_or(u32::MAX);
+        cards.map(|limit| *limit.min(&most)).sum()
+    }
+
     fn full(&self, message: String, next: String) -> Refusal {
-        let remedy = if self.max_enis() < self.node.limits.max_enis {
+        let remedy = if self.max_enis() < self.node.limits.max_enis() {
             "raise MAX_ENI, let fewer pods onto the node (kubelet's max-pods), or take a larger instance type"
         } else {
             "let fewer pods onto the node (kubelet's max-pods), or take a larger instance type"
         };
         refusal(Reason::PoolExhausted, message, next, remedy)
-    }
-
-    pub(super) fn owner_of(&self, sandbox: &Sandbox) -> Option<&crate::pool::Owner> {
-        let (eni, ip) = self.owners.get(sandbox)?;
-        self.enis.get(eni)?.addresses.get(ip)?.owner()
     }
 }

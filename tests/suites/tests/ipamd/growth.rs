@@ -35,6 +35,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             "an_eni_whose_making_was_cut_short_by_a_crash_is_found_again",
             crash_while_creating,
         ),
+        async_test("a_frozen_pool_asks_ec2_for_nothing_and_says_so", frozen),
         async_test("an_add_whose_caller_has_gone_waits_no_longer", caller_gone),
     ]
 }
@@ -103,7 +104,7 @@ async fn new_eni() -> anyhow::Result<()> {
 
 async fn waits() -> anyhow::Result<()> {
     let lab = lab()?;
-    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "allocate-only");
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let given = plugin.add("first").await?;
@@ -128,7 +129,7 @@ async fn refused() -> anyhow::Result<()> {
         };
         lab.sim().inject(Fault::on(action, Effect::Error(error)));
     }
-    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "allocate-only");
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let refused = plugin.add("pod").await.expect_err("EC2 gave nothing");
@@ -155,7 +156,7 @@ async fn refused() -> anyhow::Result<()> {
 async fn hangs() -> anyhow::Result<()> {
     let lab = lab()?;
     growth_hangs(&lab);
-    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "allocate-only");
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let patience = Duration::from_secs(2);
@@ -179,7 +180,7 @@ async fn lost_reply() -> anyhow::Result<()> {
     let lab = lab()?;
     lab.sim()
         .inject(Fault::on("AssignPrivateIpAddresses", Effect::ResetAfter).when(When::First(1)));
-    let mut node = Node::new(&lab, "a");
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 5);
     node.start_ipamd().await?;
     let pool = node
         .wait_for_pool("five free addresses", |pool| {
@@ -207,7 +208,7 @@ async fn throttled() -> anyhow::Result<()> {
     let error = Ec2Error::request_limit_exceeded();
     lab.sim()
         .inject(Fault::on("AssignPrivateIpAddresses", Effect::Error(error)).when(When::First(2)));
-    let mut node = Node::new(&lab, "a");
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 5);
     node.start_ipamd().await?;
     let pool = node
         .wait_for_pool("five free addresses", |pool| {
@@ -257,10 +258,26 @@ async fn crash_while_creating() -> anyhow::Result<()> {
     node.stop_ipamd().await
 }
 
+async fn frozen() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "frozen");
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    let refused = plugin.add("pod").await.expect_err("nothing is held");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    let info = error_info(&refused)?;
+    assert_eq!(info.reason, "POOL_FROZEN", "{refused:?}");
+    assert!(info.metadata["remedy"].contains("WEIR_MODE"), "{info:?}");
+    let learned = node.pool().await?.node.unwrap_or_default();
+    assert_eq!(learned.mode, "frozen");
+    assert_eq!(actions(&lab), ["DescribeNetworkInterfaces"]);
+    node.stop_ipamd().await
+}
+
 async fn caller_gone() -> anyhow::Result<()> {
     let lab = lab()?;
     growth_hangs(&lab);
-    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "allocate-only");
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let asking = tokio::spawn(async move { plugin.add("impatient").await });

@@ -8,11 +8,16 @@ use suites::harness::{async_test, eventually};
 use suites::node::Node;
 use tonic::Code;
 
-use crate::rig::{Plugin, actions, calls, error_info, growth_hangs, lab, log_says, sandbox};
+use crate::rig::{
+    Plugin, actions, calls, error_info, growth_hangs, imds_shows_all, lab, log_says, sandbox,
+};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
-        async_test("grants_survive_a_kill_and_a_restart_makes_one_call", killed),
+        async_test(
+            "grants_survive_a_kill_and_a_restart_asks_ec2_nothing",
+            killed,
+        ),
         async_test("grants_survive_sigterm", terminated),
         async_test("waiters_are_refused_when_ipamd_shuts_down", waiters),
         async_test(
@@ -52,7 +57,7 @@ type Ending<'n> = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + 'n
 
 async fn survives(end: impl for<'n> Fn(&'n mut Node<'_>) -> Ending<'n>) -> anyhow::Result<()> {
     let lab = lab()?;
-    let mut node = Node::new(&lab, "a");
+    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 5);
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let mut given = Vec::new();
@@ -64,6 +69,7 @@ async fn survives(end: impl for<'n> Fn(&'n mut Node<'_>) -> Ending<'n>) -> anyho
         pool.totals.is_some_and(|totals| totals.free >= 5) && pool.pending_calls.is_empty()
     })
     .await?;
+    imds_shows_all(&lab);
     let before = actions(&lab).len();
 
     end(&mut node).await?;
@@ -80,14 +86,18 @@ async fn survives(end: impl for<'n> Fn(&'n mut Node<'_>) -> Ending<'n>) -> anyho
         .await?;
     let totals = pool.totals.unwrap_or_default();
     assert_eq!((totals.owned, totals.cooling), (2, 1), "{pool:?}");
-    assert_eq!(actions(&lab)[before..], ["DescribeNetworkInterfaces"]);
+    assert_eq!(
+        actions(&lab)[before..],
+        [""; 0],
+        "IMDS shows what the books say, and nothing is short"
+    );
     node.stop_ipamd().await
 }
 
 async fn waiters() -> anyhow::Result<()> {
     let lab = lab()?;
     growth_hangs(&lab);
-    let mut node = Node::new(&lab, "a").with("WARM_IP_TARGET", 0);
+    let mut node = Node::new(&lab, "a").with("WEIR_MODE", "allocate-only");
     node.start_ipamd().await?;
     let mut plugin = Plugin::connect(&node.socket()).await?;
     let waiting = tokio::spawn(async move { plugin.add("patient").await });
@@ -108,7 +118,7 @@ async fn distrusted() -> anyhow::Result<()> {
     plugin.add("one").await?;
     node.stop_ipamd().await?;
     let whole = fs::read_to_string(node.books())?;
-    let newer = whole.replace("weir-books/1", "weir-books/9999");
+    let newer = whole.replace("weir-books/2", "weir-books/9999");
     assert_ne!(newer, whole);
     let torn = whole[..whole.len() / 2].to_owned();
     for (kind, content) in [("empty", String::new()), ("torn", torn), ("newer", newer)] {

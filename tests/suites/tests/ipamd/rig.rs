@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aws_sim::{CallRecord, Effect, Fault};
+use aws_sim::{CallRecord, Effect, Fault, WorldConfig};
 use proto::v1::ipam_client::IpamClient;
 use proto::v1::{
     AddRequest, AddResponse, CheckRequest, CheckResponse, DelRequest, DelResponse, Pod, Sandbox,
@@ -115,6 +115,11 @@ pub(crate) fn growth_hangs(lab: &Lab) {
     for action in ["AssignPrivateIpAddresses", "CreateNetworkInterface"] {
         lab.sim().inject(Fault::on(action, Effect::HangBefore));
     }
+}
+
+/// Lets the simulated time pass that IMDS lags behind EC2.
+pub(crate) fn imds_shows_all(lab: &Lab) {
+    lab.sim().skip(WorldConfig::default().imds_lag);
 }
 
 /// The requests of one action so far.

@@ -52,11 +52,11 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 async fn learns() -> anyhow::Result<()> {
     let lab = lab()?;
-    let mut node = Node::new(&lab, "a").with("WARM_ENI_TARGET", 1);
+    let mut node = Node::new(&lab, "a").with("ENABLE_POD_ENI", true);
     node.start_ipamd().await?;
     let pool = node
-        .wait_for_pool("five free addresses", |pool| {
-            pool.totals.is_some_and(|totals| totals.free == 5)
+        .wait_for_pool("what is kept ready for an idle node", |pool| {
+            pool.totals.is_some_and(|totals| totals.free == 6)
         })
         .await?;
 
@@ -64,9 +64,11 @@ async fn learns() -> anyhow::Result<()> {
     assert_eq!(learned.instance_id, lab.node("a").instance_id());
     assert_eq!(learned.instance_type, "m5.large");
     assert_eq!((learned.max_enis, learned.slots_per_eni), (3, 10));
-    assert_eq!((learned.warm_ip_target, learned.minimum_ip_target), (5, 0));
+    assert_eq!((learned.warm_ip_target, learned.minimum_ip_target), (0, 0));
+    assert_eq!(learned.warm, "as demand has it (balanced)");
+    assert_eq!(learned.mode, "normal");
     let [primary] = pool.enis.as_slice() else {
-        panic!("one ENI is enough for five addresses: {pool:?}");
+        panic!("one ENI is enough for six addresses: {pool:?}");
     };
     assert_eq!(primary.device_index, 0);
     assert_eq!(
@@ -95,7 +97,10 @@ async fn learns() -> anyhow::Result<()> {
     );
 
     let log = log_says(&node, "serving").await?;
-    assert!(log.contains("WARM_ENI_TARGET=1 has no effect yet"), "{log}");
+    assert!(
+        log.contains("ENABLE_POD_ENI=true has no effect yet"),
+        "{log}"
+    );
     node.stop_ipamd().await?;
     assert!(!node.socket().exists(), "the socket is left behind");
     Ok(())
@@ -187,8 +192,13 @@ async fn empty_settings() -> anyhow::Result<()> {
     let lab = lab()?;
     let mut node = Node::new(&lab, "a");
     for name in [
+        "WEIR_WARM",
+        "WEIR_MODE",
+        "WARM_ENI_TARGET",
         "WARM_IP_TARGET",
+        "WARM_PREFIX_TARGET",
         "MINIMUM_IP_TARGET",
+        "ENABLE_PREFIX_DELEGATION",
         "MAX_ENI",
         "IP_COOLDOWN_PERIOD",
         "CLUSTER_NAME",
@@ -205,7 +215,8 @@ async fn empty_settings() -> anyhow::Result<()> {
     }
     node.start_ipamd().await?;
     let learned = node.pool().await?.node.unwrap_or_default();
-    assert_eq!((learned.warm_ip_target, learned.minimum_ip_target), (5, 0));
+    assert_eq!(learned.warm, "as demand has it (balanced)");
+    assert_eq!(learned.mode, "normal");
     let log = fs::read_to_string(node.log())?;
     assert!(log.contains("INFO"), "{log}");
     node.stop_ipamd().await

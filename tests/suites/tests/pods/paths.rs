@@ -25,7 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     ]
 }
 
-fn assert_seen(
+pub(crate) fn assert_seen(
     from: &Netns,
     to: &Netns,
     address: Ipv4Addr,
@@ -43,7 +43,7 @@ fn assert_seen(
 }
 
 /// Nothing may have left by an ENI that does not hold its source.
-fn assert_no_wrong_way(lab: &Lab) -> anyhow::Result<()> {
+pub(crate) fn assert_no_wrong_way(lab: &Lab) -> anyhow::Result<()> {
     let drops = lab.drops()?;
     assert_eq!(
         (drops.spoofed_source, drops.nobody_holds_it),

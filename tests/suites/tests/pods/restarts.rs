@@ -1,17 +1,20 @@
 //! What ipamd still knows after it went and came back, however it went.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use aws_sim::{Effect, Event, Fault};
+use datapath::layout;
 use libtest_mimic::Trial;
 use proto::v1::AddressState;
 use suites::harness::{async_test, eventually};
 use suites::node::{Node, text_of};
 use vpc_lab::probe;
 
-use crate::world::{lab, pod, pods_until_second_eni};
+use crate::world::{device_index_in_ec2, imds_shows_all, lab, pod, pods_until_second_eni};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -19,6 +22,14 @@ pub(crate) fn tests() -> Vec<Trial> {
         async_test(
             "a_restart_changes_nothing_that_is_right_in_the_kernel",
             kernel_untouched,
+        ),
+        async_test(
+            "a_restart_needs_no_ec2_to_serve_when_imds_agrees",
+            without_ec2,
+        ),
+        async_test(
+            "what_ec2_took_away_while_ipamd_was_down_is_given_to_nobody",
+            taken_away,
         ),
         async_test("what_cooled_before_a_restart_cools_after_it", cooling),
         async_test("a_del_without_ipamd_is_made_good_when_it_is_back", spooled),
@@ -97,6 +108,7 @@ async fn kernel_untouched() -> anyhow::Result<()> {
         assert!(changed.is_empty(), "{what}: {changed:#?}");
     };
     let before = look(&a)?;
+    imds_shows_all(&lab);
     let calls = lab.sim().calls().len();
     a.stop_ipamd().await?;
     assert_same(&before, &look(&a)?, "stopping ipamd changed the kernel");
@@ -111,9 +123,67 @@ async fn kernel_untouched() -> anyhow::Result<()> {
         .collect();
     assert_eq!(
         asked,
-        ["DescribeNetworkInterfaces"],
-        "for {} pods",
+        [""; 0],
+        "IMDS shows what the books say of {} pods",
         pods.len()
+    );
+    Ok(())
+}
+
+async fn without_ec2() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a").with("WARM_IP_TARGET", 5);
+    a.start_ipamd().await?;
+    let (netns, address) = {
+        let one = pod(&lab, &a, "one")?;
+        (one.netns, one.address)
+    };
+    a.wait_for_pool("five free addresses again", |pool| {
+        pool.totals.is_some_and(|totals| totals.free == 5) && pool.pending_calls.is_empty()
+    })
+    .await?;
+    imds_shows_all(&lab);
+    a.kill_ipamd();
+    lab.sim().inject(Fault::on_all(Effect::HangBefore));
+    let calls = lab.sim().calls().len();
+
+    a.start_ipamd().await?;
+    let two = pod(&lab, &a, "two")?;
+    assert_eq!(lab.sim().calls().len(), calls, "EC2 was asked");
+    assert_ne!(two.address, address, "an address was given out twice");
+    assert!(probe::tcp(&netns, &two.netns, two.address)?.reply_ok);
+    Ok(())
+}
+
+async fn taken_away() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a").with("WARM_IP_TARGET", 2);
+    a.start_ipamd().await?;
+    let pool = a
+        .wait_for_pool("two free addresses", |pool| {
+            pool.totals.is_some_and(|totals| totals.free == 2)
+        })
+        .await?;
+    a.stop_ipamd().await?;
+    let taken: Ipv4Addr = pool.enis[0].addresses[0].address.parse()?;
+    lab.sim().happen(&Event::StealAddress {
+        eni: "a/0".to_owned(),
+        address: Some(taken.into()),
+        to: None,
+    })?;
+    imds_shows_all(&lab);
+
+    a.start_ipamd().await?;
+    for name in ["one", "two"] {
+        let pod = pod(&lab, &a, name)?;
+        assert_ne!(pod.address, taken, "another ENI has it now");
+        assert_eq!(device_index_in_ec2(&lab, pod.address), Some(0));
+    }
+    let table = layout::PODS_TABLE.to_string();
+    let routes = text_of(a.lab().netns(), "ip", &["route", "show", "table", &table])?;
+    assert!(
+        !routes.contains(&taken.to_string()),
+        "the node keeps the new owner's packets to itself:\n{routes}"
     );
     Ok(())
 }

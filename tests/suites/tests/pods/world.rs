@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
+use aws_sim::WorldConfig;
+use aws_sim::fabric::FabricEni;
 use suites::node::{Node, Sandbox};
 use vpc_lab::{Lab, LabConfig, Netns};
 
@@ -20,6 +22,11 @@ pub(crate) fn lab() -> anyhow::Result<Lab> {
         link_lag: Duration::from_millis(50),
         ..LabConfig::default()
     })
+}
+
+/// Lets the simulated time pass that IMDS lags behind EC2.
+pub(crate) fn imds_shows_all(lab: &Lab) {
+    lab.sim().skip(WorldConfig::default().imds_lag);
 }
 
 /// ADDs a pod.
@@ -71,12 +78,11 @@ pub(crate) async fn device_index(node: &Node<'_>, address: Ipv4Addr) -> anyhow::
         .with_context(|| format!("{address} is on no ENI of node {}", node.name()))
 }
 
-/// The device index of the ENI that holds an address, by EC2's word.
+/// The device index of the ENI that holds an address, alone or in a prefix, by EC2's word.
 pub(crate) fn device_index_in_ec2(lab: &Lab, address: Ipv4Addr) -> Option<u32> {
-    lab.sim()
-        .fabric()
-        .enis
-        .iter()
-        .find(|eni| eni.addresses.contains(&address))
-        .map(|eni| eni.device_index)
+    let holds = |eni: &&FabricEni| {
+        eni.addresses.contains(&address) || eni.prefixes.iter().any(|net| net.contains(&address))
+    };
+    let enis = lab.sim().fabric().enis;
+    enis.iter().find(holds).map(|eni| eni.device_index)
 }

@@ -1,7 +1,7 @@
 //! One rule each: what is asked of EC2, and what its answers mean.
 
-use super::look::{carry_out, granted, is_call, refused};
-use super::world::{Fate, World, error, node, targets};
+use super::look::{carry_out, granted, is_call, only, refused};
+use super::world::{Fate, World, error, fresh, node, targets};
 use crate::*;
 
 #[test]
@@ -190,7 +190,7 @@ fn an_eni_that_cannot_be_attached_is_deleted_and_the_waiter_told_why() {
 #[test]
 fn while_ec2_cannot_be_asked_adds_are_refused_at_their_deadline_with_its_words() {
     let mut world = World::new(targets(0, 0));
-    world.step(Event::Start(None));
+    world.step(fresh());
     let request = world.add(1, 10_000);
     let mut calls = 0;
     while !world.answers.contains_key(&request) {
@@ -215,21 +215,24 @@ fn while_ec2_cannot_be_asked_adds_are_refused_at_their_deadline_with_its_words()
 #[test]
 fn an_eni_that_is_not_ours_is_left_alone_and_counts_against_the_limit() {
     let mut world = World::new(targets(0, 0));
-    let theirs = world.make_eni(None, 2);
+    let theirs = world.make_eni(None, Some((SlotKind::Address, 2)), 0);
     let facts = world.eni(theirs.id.as_str());
     facts.managed = false;
     facts.attachment = Some(Attachment {
         id: AttachmentId::new("attach-theirs"),
-        device_index: 1,
+        place: Place {
+            card: 0,
+            device_index: 1,
+        },
         complete: true,
         delete_on_termination: false,
     });
-    world.step(Event::Start(None));
+    world.step(fresh());
     world.calm();
     let requests: Vec<_> = (0..7).map(|n| world.add(n, 60_000)).collect();
     world.calm();
     for request in &requests[..6] {
-        assert_ne!(granted(&world, *request).device_index, 1);
+        assert_ne!(only(&granted(&world, *request)).place.device_index, 1);
     }
     let refusal = refused(&world, requests[6]);
     assert!(refusal.message.contains("all 6 addresses"), "{refusal}");
@@ -249,7 +252,7 @@ fn an_eni_that_is_not_ours_is_left_alone_and_counts_against_the_limit() {
 #[test]
 fn an_eni_whose_set_up_fails_is_tried_again_and_the_pool_grows_elsewhere_meanwhile() {
     let mut world = World::new(targets(2, 0));
-    world.step(Event::Start(None));
+    world.step(fresh());
     carry_out(
         &mut world,
         |effect| is_call(effect, "DescribeNetworkInterfaces"),
@@ -307,7 +310,8 @@ fn what_an_eni_was_asked_to_take_is_waited_for_while_its_set_up_is_tried_again()
     let mut world = World::started(targets(0, 0));
     let mut requests: Vec<_> = (0..7).map(|n| world.add(n, 60_000)).collect();
     // Up to the set-up of the third ENI, the last that the node may have.
-    let last = |effect: &Effect| matches!(effect, Effect::SetUpEni(eni) if eni.device_index == 2);
+    let last =
+        |effect: &Effect| matches!(effect, Effect::SetUpEni(eni) if eni.place.device_index == 2);
     while !world.todo.iter().any(last) {
         let next = world.todo.iter().position(|effect| !last(effect)).unwrap();
         world.carry_out(next, Fate::Works);
@@ -363,12 +367,12 @@ fn a_token_does_not_come_again_after_a_crash_in_the_same_moment() {
 #[test]
 fn minimum_and_warm_are_kept_and_cooling_addresses_are_no_supply() {
     let mut world = World::started(targets(2, 4));
-    assert_eq!(world.state.view().totals.free, 4);
+    assert_eq!(world.state.view().ipv4.free, 4);
     for n in 0..4 {
         world.add(n, 60_000);
         world.calm();
     }
-    assert_eq!(world.state.view().totals.free, 2);
+    assert_eq!(world.state.view().ipv4.free, 2);
     for n in 0..4 {
         world.del(n);
     }
@@ -376,7 +380,7 @@ fn minimum_and_warm_are_kept_and_cooling_addresses_are_no_supply() {
         world.add(n, 60_000);
         world.calm();
     }
-    let totals = world.state.view().totals;
+    let totals = world.state.view().ipv4;
     assert_eq!((totals.owned, totals.cooling, totals.free), (2, 4, 2));
 }
 
@@ -384,7 +388,7 @@ fn minimum_and_warm_are_kept_and_cooling_addresses_are_no_supply() {
 fn tokens_fit_ec2s_limit_of_64_characters() {
     let boot = "6f3c9f0e-6a53-4a3e-9b5e-0d3c1a2b4c5d";
     let mut state = State::new(node(), targets(0, 4), boot);
-    let start = state.step(Time(1 << 40), Event::Start(None));
+    let start = state.step(Time(1 << 40), fresh());
     let Some(Effect::Call(call, Call::DescribeEnis)) = start.first() else {
         panic!("{start:?}");
     };
@@ -406,7 +410,7 @@ fn tokens_fit_ec2s_limit_of_64_characters() {
 #[test]
 fn a_reply_of_the_wrong_kind_is_an_unknown_outcome() {
     let mut state = State::new(node(), targets(0, 0), "boot");
-    state.step(Time(1), Event::Start(None));
+    state.step(Time(1), fresh());
     let outcome = Ok(CallReply::Done);
     state.step(
         Time(2),
@@ -430,4 +434,49 @@ fn a_reply_of_the_wrong_kind_is_an_unknown_outcome() {
         ),
         []
     );
+}
+
+#[test]
+fn a_reply_that_was_cut_short_is_settled_by_a_describe() {
+    let mut world = World::new(targets(3, 0));
+    world.step(fresh());
+    let assign = |effect: &Effect| is_call(effect, "AssignPrivateIpAddresses");
+    while !world.todo.iter().any(assign) {
+        world.carry_out(0, Fate::Works);
+        world.deliver(0);
+    }
+    let at = world.todo.iter().position(assign).unwrap();
+    world.carry_out(at, Fate::Works);
+    // EC2 has assigned three; the XML ends after the first, and the SDK takes it for all.
+    let Some(Event::CallDone {
+        outcome: Ok(CallReply::Assigned(slots)),
+        ..
+    }) = world.replies.last_mut()
+    else {
+        panic!("{:?}", world.replies);
+    };
+    assert_eq!(slots.len(), 3);
+    slots.truncate(1);
+    world.calm();
+    assert_eq!(world.state.view().ipv4.held, 3);
+    assert_eq!(world.held_by_ec2(), 3, "nothing was asked for twice");
+}
+
+#[test]
+fn a_subnet_that_has_not_all_that_is_asked_for_is_asked_for_fewer() {
+    let mut world = World::new(targets(0, 0));
+    world.subnet_left = 5;
+    world.step(fresh());
+    world.calm();
+    // Nine are wanted: three on the primary, three on each of two more; there are five, and each ENI takes one.
+    let requests: Vec<_> = (0..9).map(|n| world.add(n, 120_000)).collect();
+    for _ in 0..20 {
+        world.calm();
+        world.advance(5_000);
+    }
+    let granted = requests
+        .iter()
+        .filter(|request| matches!(world.answers.get(request), Some(Answer::Granted(_))));
+    assert!(granted.count() >= 3, "{:?}", world.asked);
+    assert_eq!(world.subnet_left, 0, "{:?}", world.asked);
 }

@@ -37,3 +37,11 @@ pub(super) fn carry_out(world: &mut World, what: impl Fn(&Effect) -> bool, fate:
 pub(super) fn is_call(effect: &Effect, action: &str) -> bool {
     matches!(effect, Effect::Call(_, call) if call.action() == action)
 }
+
+/// Of a node with one family.
+pub(super) fn only(grant: &Grant) -> &GrantedAddress {
+    let [address] = grant.addresses.as_slice() else {
+        panic!("not one address: {grant:?}");
+    };
+    address
+}

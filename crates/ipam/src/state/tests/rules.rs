@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::look::{carry_out, full, granted, refused};
-use super::world::{COOLDOWN, Fate, World, node, sandbox, targets};
+use ipnet::IpNet;
+
+use super::look::{carry_out, full, granted, only, refused};
+use super::world::{COOLDOWN, Fate, World, fresh, node, sandbox, targets};
 use crate::*;
 
 #[test]
@@ -13,13 +15,17 @@ fn the_first_pod_gets_an_address_that_was_asked_for_because_it_waited() {
     assert_eq!(world.state.view().waiters.len(), 1);
     world.calm();
     let grant = granted(&world, request);
-    assert_eq!((grant.eni.as_str(), grant.device_index), ("eni-0", 0));
+    assert_eq!(
+        (only(&grant).eni.as_str(), only(&grant).place),
+        ("eni-0", Place::PRIMARY)
+    );
     assert_eq!(
         world.asked,
         [
             Call::DescribeEnis,
-            Call::AssignAddresses {
+            Call::Assign {
                 eni: EniId::new("eni-0"),
+                kind: SlotKind::Address,
                 count: 1
             }
         ]
@@ -57,7 +63,7 @@ fn books_that_cannot_be_written_refuse_the_add_with_the_cause_and_lose_nothing()
     assert_eq!(refusal.reason, Reason::BooksFailed);
     assert!(refusal.message.contains("no luck"), "{refusal}");
     assert_eq!(world.state.grant_of(&sandbox(1)), None);
-    assert_eq!(world.state.view().totals.free, 1);
+    assert_eq!(world.state.view().ipv4.free, 1);
     assert_eq!(
         world.state.readiness(Time(world.now)).unwrap_err().reason,
         Reason::BooksFailed
@@ -79,7 +85,7 @@ fn the_same_sandbox_gets_the_same_answer_also_while_the_first_waits() {
     let grant = granted(&world, first);
     assert_eq!(granted(&world, second), grant);
     assert_eq!(granted(&world, third), grant);
-    assert_eq!(world.state.view().totals.held, 1);
+    assert_eq!(world.state.view().ipv4.held, 1);
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn a_full_pool_refuses_at_once_with_the_figures() {
 #[test]
 fn an_address_cools_before_another_pod_gets_it_and_cooling_survives_a_restart() {
     let mut world = full();
-    let freed = world.owned[&sandbox(4)].0;
+    let freed = world.owned[&sandbox(4)].0[0];
     world.del(4);
     world.calm();
     // It waits no longer than it can: its deadline is before the end of the cooling.
@@ -141,7 +147,7 @@ fn an_address_cools_before_another_pod_gets_it_and_cooling_survives_a_restart() 
     assert!(!world.answers.contains_key(&request));
     world.advance(1);
     world.calm();
-    assert_eq!(granted(&world, request).address, freed);
+    assert_eq!(only(&granted(&world, request)).address, freed);
 }
 
 #[test]
@@ -167,7 +173,7 @@ fn del_of_a_sandbox_that_waits_ends_its_wait() {
     assert_eq!(refused(&world, add).reason, Reason::SandboxDeleted);
     assert_eq!(world.answers[&del], Answer::Released(None));
     world.calm();
-    assert_eq!(world.state.view().totals.owned, 0);
+    assert_eq!(world.state.view().ipv4.owned, 0);
 }
 
 #[test]
@@ -176,8 +182,8 @@ fn a_cancelled_add_gets_no_answer_and_keeps_nothing() {
     world.add(1, 10_000);
     world.cancel(0);
     world.calm();
-    assert_eq!(world.state.view().totals.owned, 0);
-    assert_eq!(world.state.view().totals.cooling, 0);
+    assert_eq!(world.state.view().ipv4.owned, 0);
+    assert_eq!(world.state.view().ipv4.cooling, 0);
     assert!(world.answers.is_empty());
 }
 
@@ -240,7 +246,10 @@ fn allocation_packs_the_eni_with_the_most_owners_and_takes_the_longest_free() {
             granted(&world, request)
         })
         .collect();
-    let indexes: Vec<_> = taken.iter().map(|grant| grant.device_index).collect();
+    let indexes: Vec<_> = taken
+        .iter()
+        .map(|grant| only(grant).place.device_index)
+        .collect();
     assert_eq!(
         indexes,
         [1, 2, 0, 0],
@@ -259,7 +268,7 @@ fn an_add_before_ec2_has_answered_waits_and_a_restart_keeps_every_pod_its_addres
         world.state.readiness(Time(world.now)).unwrap_err().reason,
         Reason::Starting
     );
-    assert_eq!(world.state.view().totals.owned, 9, "by the books");
+    assert_eq!(world.state.view().ipv4.owned, 9, "by the books");
     assert!(
         world
             .state
@@ -269,8 +278,11 @@ fn an_add_before_ec2_has_answered_waits_and_a_restart_keeps_every_pod_its_addres
             .all(|eni| eni.state == EniState::SettingUp)
     );
     world.calm();
-    assert_eq!(granted(&world, same).address, owned[&sandbox(3)].0);
-    assert_eq!(world.state.view().totals.owned, 9);
+    assert_eq!(
+        only(&granted(&world, same)).address,
+        owned[&sandbox(3)].0[0]
+    );
+    assert_eq!(world.state.view().ipv4.owned, 9);
     let calls = world
         .asked
         .iter()
@@ -281,7 +293,7 @@ fn an_add_before_ec2_has_answered_waits_and_a_restart_keeps_every_pod_its_addres
 #[test]
 fn an_owned_address_that_ec2_does_not_hold_is_quarantined_told_and_given_to_nobody() {
     let mut world = full();
-    let ip = world.owned[&sandbox(5)].0;
+    let ip = world.owned[&sandbox(5)].0[0];
     world.take_away(ip);
     world.crash(false);
     world.calm();
@@ -290,7 +302,7 @@ fn an_owned_address_that_ec2_does_not_hold_is_quarantined_told_and_given_to_nobo
         "{:?}",
         world.told
     );
-    assert_eq!(world.state.view().totals.quarantined, 1);
+    assert_eq!(world.state.view().ipv4.quarantined, 1);
     let again = world.add(5, 10_000);
     assert_eq!(refused(&world, again).reason, Reason::AddressLost);
     // One more Describe in case EC2 was behind, and then quiet.
@@ -309,14 +321,14 @@ fn an_owned_address_that_ec2_does_not_hold_is_quarantined_told_and_given_to_nobo
     assert!(matches!(world.answers[&del], Answer::Released(Some(_))));
     world.advance(COOLDOWN);
     world.calm();
-    assert_eq!(world.state.view().totals.quarantined, 0);
+    assert_eq!(world.state.view().ipv4.quarantined, 0);
     assert_eq!(world.state.ledger().cooling, []);
 }
 
 #[test]
 fn nothing_is_routed_before_the_node_is_prepared_and_that_is_tried_again() {
     let mut world = World::new(targets(2, 0));
-    world.step(Event::Start(None));
+    world.step(fresh());
     let is_prepare = |effect: &Effect| matches!(effect, Effect::PrepareNode(_));
     while !world.todo.iter().any(is_prepare) {
         world.carry_out(0, Fate::Works);
@@ -329,10 +341,10 @@ fn nothing_is_routed_before_the_node_is_prepared_and_that_is_tried_again() {
         world.told
     );
     world.calm();
-    assert_eq!(world.state.view().totals.free, 0);
+    assert_eq!(world.state.view().ipv4.free, 0);
     world.advance(60_000);
     world.calm();
-    assert_eq!(world.state.view().totals.free, 2);
+    assert_eq!(world.state.view().ipv4.free, 2);
 }
 
 #[test]
@@ -358,9 +370,7 @@ fn a_restart_prepares_the_node_with_all_that_ec2_holds_for_it() {
         panic!("{:?} came before the node was prepared", world.todo);
     };
     assert_eq!(
-        plan.iter()
-            .map(|eni| eni.addresses.len())
-            .collect::<Vec<_>>(),
+        plan.iter().map(|eni| eni.slots.len()).collect::<Vec<_>>(),
         held
     );
 }
@@ -370,10 +380,10 @@ fn a_pod_whose_books_are_lost_keeps_its_address_until_its_link_has_gone() {
     let mut world = World::started(targets(2, 0));
     let request = world.add(1, 10_000);
     world.calm();
-    let ip = granted(&world, request).address;
+    let ip = only(&granted(&world, request)).address;
     world.crash_without_books();
     world.calm();
-    assert_eq!(world.state.view().totals.quarantined, 1);
+    assert_eq!(world.state.view().ipv4.quarantined, 1);
     assert!(
         world.told.iter().any(|what| what.contains(&ip.to_string())),
         "{:?}",
@@ -388,12 +398,16 @@ fn a_pod_whose_books_are_lost_keeps_its_address_until_its_link_has_gone() {
     // Its DEL names a sandbox that nobody knows, and the link goes: it cools, and is free.
     world.del(1);
     world.calm();
+    assert_eq!(world.state.view().ipv4.quarantined, 0);
+    // Its cooling is in the books: a restart does not shorten it.
+    world.crash(true);
+    world.calm();
     world.advance(COOLDOWN - 1);
     world.calm();
-    assert_eq!(world.state.view().totals.quarantined, 1);
+    assert_eq!(world.state.view().ipv4.cooling, 1);
     world.advance(1);
     world.calm();
-    assert_eq!(world.state.view().totals.quarantined, 0);
+    assert_eq!(world.state.view().ipv4.cooling, 0);
 }
 
 #[test]
@@ -408,7 +422,7 @@ fn a_link_that_goes_without_a_del_is_noticed() {
         world.advance(60_000);
         world.calm();
     }
-    assert_eq!(world.state.view().totals.quarantined, 0);
+    assert_eq!(world.state.view().ipv4.quarantined, 0);
     assert!(
         !world
             .todo
@@ -450,23 +464,30 @@ fn the_ledger_survives_json() {
 fn how_long_a_step_takes_at_737_addresses() {
     let mut node = node();
     node.limits = InstanceLimits {
-        max_enis: 15,
+        enis_per_card: vec![15],
         ipv4_slots_per_eni: 50,
+        ipv6_slots_per_eni: 50,
+        prefixes: true,
     };
     let mut state = State::new(node, targets(0, 0), "boot");
-    state.step(Time(0), Event::Start(None));
+    state.step(Time(0), fresh());
     let eni = |n: u8| EniFacts {
         id: EniId::new(format!("eni-{n}")),
         mac: Mac([2, 0, 0, 0, 0, n]),
         subnet_id: SubnetId::new("subnet-1"),
         subnet_cidr: "10.0.0.0/16".parse().unwrap(),
         primary_address: [10, 0, n, 200].into(),
-        secondary_addresses: (0..49).map(|at| [10, 0, n, at].into()).collect(),
+        slots: (0..49)
+            .map(|at| IpNet::from(std::net::IpAddr::from([10, 0, n, at])))
+            .collect(),
         security_groups: Vec::new(),
         managed: true,
         attachment: Some(Attachment {
             id: AttachmentId::new(format!("attach-{n}")),
-            device_index: u32::from(n),
+            place: Place {
+                card: 0,
+                device_index: u32::from(n),
+            },
             complete: true,
             delete_on_termination: true,
         }),
@@ -487,9 +508,9 @@ fn how_long_a_step_takes_at_737_addresses() {
                 eni: set_up.eni,
                 outcome,
             },
-            Effect::RouteAddresses { eni, addresses, .. } => Event::AddressesRouted {
+            Effect::Route { eni, slots, .. } => Event::Routed {
                 eni,
-                addresses,
+                slots,
                 outcome,
             },
             _ => continue,
@@ -513,6 +534,6 @@ fn how_long_a_step_takes_at_737_addresses() {
         took += began.elapsed();
         steps += 2;
     }
-    assert_eq!(state.view().totals.owned, 735);
+    assert_eq!(state.view().ipv4.owned, 735);
     println!("{:?} a step", took / steps);
 }

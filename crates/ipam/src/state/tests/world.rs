@@ -1,9 +1,15 @@
 //! A node around a pool: EC2, the kernel and the disk as the tests need them, and what must always be true.
 
+mod fingerprint;
+mod watch;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+pub(super) use self::watch::Watch;
 use crate::*;
 
 pub(super) const COOLDOWN: u64 = 30_000;
@@ -26,36 +32,43 @@ struct ModelEni {
     token: Option<ClientToken>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct World {
     pub(super) now: u64,
     pub(super) state: State,
-    targets: Targets,
+    node: Node,
+    settings: Settings,
     pub(super) disk: Ledger,
     enis: BTreeMap<EniId, ModelEni>,
     made: u32,
     pub(super) subnet_left: u32,
     next_address: u32,
-    routed: BTreeSet<(EniId, Ipv4Addr)>,
+    /// EC2 gives no whole /28 now.
+    pub(super) fragmented: bool,
+    routed: BTreeSet<(EniId, IpNet)>,
     set_up: BTreeSet<EniId>,
     prepared: bool,
     books_lost: bool,
+    /// Whether IMDS can be read when ipamd starts.
+    pub(super) imds: bool,
     /// The pods' links in the kernel.
-    pub(super) links: BTreeMap<Sandbox, Ipv4Addr>,
+    pub(super) links: BTreeMap<Sandbox, Vec<IpAddr>>,
     /// What the pool wants done, oldest first.
     pub(super) todo: Vec<Effect>,
     /// What was done, but the pool does not know yet.
     pub(super) replies: Vec<Event>,
-    wake: Option<u64>,
+    pub(super) wake: Option<u64>,
     pub(super) told: Vec<String>,
+    /// Of those that are watched.
+    pub(super) watch: Option<Watch>,
     /// All calls ever asked for.
     pub(super) asked: Vec<Call>,
     next_request: u64,
     waiting: BTreeMap<RequestId, (Option<Sandbox>, u64)>,
     pub(super) answers: BTreeMap<RequestId, Answer>,
-    pub(super) owned: BTreeMap<Sandbox, (Ipv4Addr, u64)>,
+    pub(super) owned: BTreeMap<Sandbox, (Vec<IpAddr>, u64)>,
     /// Until when an address cools, and who had it.
-    cooling: BTreeMap<Ipv4Addr, (u64, Sandbox)>,
+    cooling: BTreeMap<IpAddr, (u64, Sandbox)>,
 }
 
 pub(super) fn node() -> Node {
@@ -70,25 +83,63 @@ pub(super) fn node() -> Node {
         subnet_cidr: "10.0.0.0/16".parse().unwrap(),
         security_groups: vec![SecurityGroupId::new("sg-1")],
         limits: InstanceLimits {
-            max_enis: MAX_ENIS,
+            enis_per_card: vec![MAX_ENIS],
             ipv4_slots_per_eni: SLOTS,
+            ipv6_slots_per_eni: SLOTS,
+            prefixes: true,
         },
     }
 }
 
-pub(super) fn targets(warm_ip: u32, minimum_ip: u32) -> Targets {
-    Targets {
-        warm_ip,
-        minimum_ip,
-        max_enis: None,
+pub(super) fn targets(warm_ip: u32, minimum_ip: u32) -> Settings {
+    let warm = Warm::Targets(WarmTargets {
+        ip: Some(warm_ip),
+        minimum_ip: Some(minimum_ip),
+        ..WarmTargets::default()
+    });
+    settings(Families::V4, false, warm)
+}
+
+pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Settings {
+    Settings {
+        families,
+        delegation,
+        warm,
+        max_enis_per_card: None,
+        all_cards: false,
+        max_pods: None,
         cooldown: Duration::from_millis(COOLDOWN),
+        subnets: Vec::new(),
+    }
+}
+
+/// A pool that has not started. With targets of nothing it asks only for what who waits needs: aws-node's targets can't
+/// say that.
+fn state(node: &Node, settings: &Settings) -> State {
+    let mut state = State::new(node.clone(), settings.clone(), "boot");
+    let nothing = WarmTargets {
+        ip: Some(0),
+        minimum_ip: Some(0),
+        ..WarmTargets::default()
+    };
+    if settings.warm == Warm::Targets(nothing) {
+        state.step(Time(0), Event::SetMode(Some(Mode::AllocateOnly)));
+    }
+    state
+}
+
+/// A start without books.
+pub(super) fn fresh() -> Event {
+    Event::Start {
+        books: None,
+        seen: None,
     }
 }
 
 pub(super) fn sandbox(n: u32) -> Sandbox {
     Sandbox {
-        container_id: format!("c{n}"),
-        ifname: "eth0".to_owned(),
+        container_id: format!("c{n}").into(),
+        ifname: "eth0".into(),
     }
 }
 
@@ -104,25 +155,34 @@ pub(super) fn error(kind: CallErrorKind, action: &'static str) -> CallError {
 
 impl World {
     /// Not started yet.
-    pub(super) fn new(targets: Targets) -> Self {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self::on(node(), settings)
+    }
+
+    /// On another node than usual; not started yet.
+    pub(super) fn on(node: Node, settings: Settings) -> Self {
         let mut world = Self {
             now: 1_000,
-            state: State::new(node(), targets, "boot"),
-            targets,
+            state: state(&node, &settings),
+            node,
+            settings,
             disk: Ledger::default(),
             enis: BTreeMap::new(),
             made: 0,
             subnet_left: 1_000,
             next_address: 0,
+            fragmented: false,
             routed: BTreeSet::new(),
             set_up: BTreeSet::new(),
             prepared: false,
             books_lost: false,
+            imds: false,
             links: BTreeMap::new(),
             todo: Vec::new(),
             replies: Vec::new(),
             wake: None,
             told: Vec::new(),
+            watch: None,
             asked: Vec::new(),
             next_request: 0,
             waiting: BTreeMap::new(),
@@ -130,11 +190,11 @@ impl World {
             owned: BTreeMap::new(),
             cooling: BTreeMap::new(),
         };
-        world.make_eni(None, 0);
+        world.make_eni(None, None, 0);
         let primary = world.enis.get_mut(&EniId::new("eni-0")).unwrap();
         primary.facts.attachment = Some(Attachment {
             id: AttachmentId::new("attach-0"),
-            device_index: 0,
+            place: Place::PRIMARY,
             complete: true,
             delete_on_termination: true,
         });
@@ -142,9 +202,9 @@ impl World {
     }
 
     /// Started, and calm.
-    pub(super) fn started(targets: Targets) -> Self {
-        let mut world = Self::new(targets);
-        world.step(Event::Start(None));
+    pub(super) fn started(settings: Settings) -> Self {
+        let mut world = Self::new(settings);
+        world.step(fresh());
         world.calm();
         world
     }
@@ -234,15 +294,31 @@ impl World {
                 self.ec2(&call).ok();
             }
         }
+        let seen = self.imds.then(|| self.seen());
+        self.restart(seen);
+    }
+
+    /// ipamd starts with the books that are on disk, and with what IMDS shows: it may be behind.
+    pub(super) fn restart(&mut self, seen: Option<Vec<SeenEni>>) {
+        self.todo.clear();
         self.replies.clear();
         self.waiting.clear();
         self.wake = None;
-        self.state = State::new(node(), self.targets, "boot");
+        self.state = state(&self.node, &self.settings);
         // The kernel keeps what it has; but the new ipamd must not count on it.
         self.routed.clear();
         self.set_up.clear();
         self.prepared = false;
-        self.step(Event::Start(Some(self.disk.clone())));
+        self.step(Event::Start {
+            books: Some(self.disk.clone()),
+            seen,
+        });
+    }
+
+    /// ipamd dies just after its last write of the books, before it could say so to anybody.
+    pub(super) fn crash_after_write(&mut self) {
+        self.disk = self.state.ledger();
+        self.crash(false);
     }
 
     /// ipamd dies, and its books with it: only the kernel knows the pods.
@@ -264,8 +340,19 @@ impl World {
         }
     }
 
+    /// From now on all changes are noted.
+    pub(super) fn watched(mut self) -> Self {
+        self.watch = Some(Watch::default());
+        self
+    }
+
     pub(super) fn step(&mut self, event: Event) {
+        let before = self.watch.as_ref().map(|_| self.state.view());
+        let kind = watch::kind(&event);
         let effects = self.state.step(Time(self.now), event);
+        if let (Some(watch), Some(before)) = (&mut self.watch, before) {
+            watch.note(&before, kind, &self.state.view());
+        }
         for effect in effects {
             match effect {
                 Effect::Answer(request, answer) => self.answered(request, answer),
@@ -293,7 +380,8 @@ impl World {
 
     fn leave(&mut self, sandbox: &Sandbox) {
         self.links.remove(sandbox);
-        if let Some((ip, _)) = self.owned.remove(sandbox) {
+        let (addresses, _) = self.owned.remove(sandbox).unwrap_or_default();
+        for ip in addresses {
             self.cooling
                 .insert(ip, (self.now + COOLDOWN, sandbox.clone()));
         }
@@ -306,45 +394,64 @@ impl World {
             .expect("answered once, and asked");
         if let (Answer::Granted(grant), Some(whose)) = (&answer, whose) {
             assert!(self.now < deadline, "granted after the deadline");
-            let ip = grant.address;
-            for (other, theirs) in &self.links {
-                assert!(
-                    *other == whose || *theirs != ip,
-                    "{ip} has the link of {other}"
-                );
-            }
-            for (other, (theirs, _)) in &self.owned {
-                assert!(*other == whose || *theirs != ip, "{ip} has two owners");
-            }
-            if let Some((until, last)) = self.cooling.get(&ip) {
-                assert!(*until <= self.now || *last == whose, "{ip} still cools");
-            }
-            let facts = &self.enis[&grant.eni].facts;
-            assert!(
-                facts.secondary_addresses.contains(&ip),
-                "EC2 does not hold {ip}"
+            assert_eq!(
+                grant.addresses.len(),
+                self.settings.families.all().len(),
+                "one of each family"
             );
-            let attachment = facts.attachment.as_ref().expect("attached");
-            assert_eq!(attachment.device_index, grant.device_index);
-            assert!(self.set_up.contains(&grant.eni), "link not set up");
-            assert!(
-                self.routed.contains(&(grant.eni.clone(), ip)),
-                "{ip} not routed"
-            );
-            let entry = self.disk.grants.iter().find(|entry| entry.address == ip);
-            assert_eq!(entry.expect("on disk").sandbox, whose);
-            self.links.insert(whose.clone(), ip);
-            let before = self.owned.insert(whose, (ip, self.now));
+            for it in &grant.addresses {
+                self.assert_may_have(&whose, it);
+            }
+            let addresses: Vec<IpAddr> = grant.addresses.iter().map(|it| it.address).collect();
+            self.links.insert(whose.clone(), addresses.clone());
+            let before = self
+                .owned
+                .insert(whose.clone(), (addresses.clone(), self.now));
             if let Some((before, since)) = before {
-                assert_eq!(before, ip, "asked again, answered otherwise");
-                self.owned
-                    .values_mut()
-                    .find(|(owned, _)| *owned == ip)
-                    .unwrap()
-                    .1 = since;
+                assert_eq!(before, addresses, "asked again, answered otherwise");
+                self.owned.get_mut(&whose).unwrap().1 = since;
             }
         }
         self.answers.insert(request, answer);
+    }
+
+    fn assert_may_have(&self, whose: &Sandbox, it: &GrantedAddress) {
+        let ip = it.address;
+        for (other, theirs) in &self.links {
+            assert!(
+                other == whose || !theirs.contains(&ip),
+                "{ip} has the link of {other}"
+            );
+        }
+        for (other, (theirs, _)) in &self.owned {
+            assert!(
+                other == whose || !theirs.contains(&ip),
+                "{ip} has two owners"
+            );
+        }
+        if let Some((until, last)) = self.cooling.get(&ip) {
+            assert!(*until <= self.now || last == whose, "{ip} still cools");
+        }
+        let facts = &self.enis[&it.eni].facts;
+        let slot = facts.slots.iter().find(|net| net.contains(&ip));
+        let slot = *slot.unwrap_or_else(|| panic!("EC2 does not hold {ip}"));
+        let attachment = facts.attachment.as_ref().expect("attached");
+        assert_eq!(attachment.place, it.place);
+        assert!(self.set_up.contains(&it.eni), "link not set up");
+        assert!(
+            self.routed.contains(&(it.eni.clone(), slot)),
+            "{ip} not routed"
+        );
+        let mut entries = self.disk.grants.iter();
+        let entry = entries.find(|entry| entry.addresses.iter().any(|it| it.address == ip));
+        assert_eq!(entry.expect("on disk").sandbox, *whose);
+        let tombstones = &self.disk.tombstones;
+        assert!(
+            !tombstones
+                .iter()
+                .any(|it| it.slot == slot && it.given_back.is_none()),
+            "{ip} is being given back"
+        );
     }
 
     fn assert_may_call(&self, call: &Call) {
@@ -364,7 +471,26 @@ impl World {
                     .find(|intent| intent.stage.eni() == Some(eni));
                 assert!(intent.is_some(), "no intent on disk for {call:?}");
             }
-            Call::DescribeEnis | Call::AssignAddresses { .. } => {}
+            Call::DetachEni { eni, .. } => {
+                let intent = intents
+                    .iter()
+                    .find(|intent| intent.stage.eni() == Some(eni));
+                assert!(intent.is_some(), "no intent on disk for {call:?}");
+                assert!(!self.set_up.contains(eni), "{eni} is still set up");
+                self.assert_unused(&self.enis[eni].facts.slots);
+            }
+            Call::Unassign { eni, slots } => {
+                for net in slots {
+                    let known = self.disk.tombstones.iter().any(|it| it.slot == *net);
+                    assert!(known, "{net} is given back, and the books do not know");
+                    assert!(
+                        !self.routed.contains(&(eni.clone(), *net)),
+                        "{net} is given back and still routed"
+                    );
+                }
+                self.assert_unused(slots);
+            }
+            Call::DescribeEnis | Call::Assign { .. } => {}
         }
         let busy = self.todo.iter().any(|effect| {
             matches!(effect, Effect::Call(_, other) if call.eni().is_some() && other.eni() == call.eni())
@@ -372,10 +498,26 @@ impl World {
         assert!(!busy, "two changes of one ENI at once: {call:?}");
     }
 
+    /// Nothing of these is a pod's or cools.
+    fn assert_unused(&self, slots: &[IpNet]) {
+        let of_pods = self.links.values().flatten();
+        let owned = self.owned.values().flat_map(|(addresses, _)| addresses);
+        let cooling = self
+            .cooling
+            .iter()
+            .filter(|(_, (until, _))| *until > self.now);
+        for ip in of_pods.chain(owned).chain(cooling.map(|(ip, _)| ip)) {
+            let slot = slots.iter().find(|net| net.contains(ip));
+            assert_eq!(slot, None, "{ip} is given back under a pod");
+        }
+    }
+
     fn assert_invariants(&self) {
-        for (sandbox, (ip, _)) in &self.owned {
-            let grant = self.state.grant_of(sandbox).map(|grant| grant.address);
-            assert_eq!(grant, Some(*ip), "{sandbox} lost its address");
+        self.state.pool.check();
+        for (sandbox, (addresses, _)) in &self.owned {
+            let grant = self.state.grant_of(sandbox).expect("a grant");
+            let granted: Vec<IpAddr> = grant.addresses.iter().map(|it| it.address).collect();
+            assert_eq!(granted, *addresses, "{sandbox} lost its address");
         }
         let view = self.state.view();
         let mut seen = BTreeSet::new();
@@ -387,39 +529,50 @@ impl World {
             );
         }
         for (sandbox, deadline) in self.waiting.values() {
+            let Some(sandbox) = sandbox else {
+                continue;
+            };
+            assert!(*deadline > self.now, "{sandbox} waits beyond its deadline");
+            let why = self.state.why(sandbox).expect("it waits");
+            assert!(!why.waits_for.is_empty(), "{sandbox} waits for nothing");
+            let told = |it: &WaitsFor| {
+                matches!(
+                    it,
+                    WaitsFor::Start(None) | WaitsFor::Frozen { until: None, .. }
+                )
+            };
+            let awaited =
+                !self.todo.is_empty() || !self.replies.is_empty() || why.waits_for.iter().any(told);
+            let next = why.next(Time(self.now));
             assert!(
-                sandbox.is_none() || *deadline > self.now,
-                "{sandbox:?} waits beyond its deadline"
+                awaited || next.is_some(),
+                "{sandbox} waits for ever: {why:?}"
             );
         }
         let addresses = view.enis.iter().flat_map(|eni| &eni.addresses);
         let strays = addresses.filter(|address| {
-            address.state == AddressState::Quarantined && address.owner.is_none()
+            address.state == AddressState::Quarantined
+                && address.owner.is_none()
+                && address.until.is_none()
         });
-        let strays = u32::try_from(strays.count()).unwrap();
-        assert!(strays == 0 || self.books_lost, "the books know every pod");
-        assert_eq!(
-            view.totals.owned + view.totals.quarantined - strays,
-            u32::try_from(self.state.ledger().grants.len()).unwrap() + self.lost_cooling(&view),
+        assert!(
+            strays.count() == 0 || self.books_lost,
+            "the books know every pod"
         );
-    }
-
-    fn lost_cooling(&self, view: &PoolView) -> u32 {
-        let cooling: BTreeSet<_> = self
-            .state
-            .ledger()
-            .cooling
-            .iter()
-            .map(|c| c.address)
-            .collect();
-        let lost = view
-            .enis
-            .iter()
-            .flat_map(|eni| &eni.addresses)
-            .filter(|address| {
-                address.state == AddressState::Quarantined && cooling.contains(&address.address)
-            });
-        u32::try_from(lost.count()).unwrap()
+        // What is on disk says all: read again, it says the same.
+        let ledger = self.state.ledger();
+        let mut again = state(&self.node, &self.settings);
+        again.step(
+            Time(self.now),
+            Event::Start {
+                books: Some(ledger.clone()),
+                seen: None,
+            },
+        );
+        let reread = again.ledger();
+        assert_eq!(reread.grants, ledger.grants);
+        assert_eq!(reread.intents, ledger.intents);
+        assert_eq!(reread.tombstones, ledger.tombstones);
     }
 
     /// Carries out the nth thing that the pool wants done.
@@ -450,13 +603,13 @@ impl World {
                 return;
             }
             Effect::PrepareNode(held) => {
-                let held: Vec<_> = held.iter().flat_map(|eni| &eni.addresses).collect();
+                let held: Vec<_> = held.iter().flat_map(|eni| &eni.slots).collect();
                 for facts in self.enis.values().map(|eni| &eni.facts) {
-                    let own = &facts.primary_address;
-                    assert!(!held.contains(&own), "an ENI's own address is no pod's");
+                    let own = IpNet::from(IpAddr::V4(facts.primary_address));
+                    assert!(!held.contains(&&own), "an ENI's own address is no pod's");
                 }
                 self.prepared |= !fails;
-                let in_use = self.links.values().copied().collect();
+                let in_use = self.links.values().flatten().copied().collect();
                 Event::NodePrepared(outcome.map(|()| in_use))
             }
             Effect::SetUpEni(set_up) => {
@@ -466,18 +619,38 @@ impl World {
                 }
                 Event::EniSetUp { eni, outcome }
             }
-            Effect::RouteAddresses { eni, addresses, .. } => {
+            Effect::TearDownEni { eni, slots, .. } => {
+                self.assert_unused(&slots);
+                if !fails {
+                    self.set_up.remove(&eni);
+                    self.routed.retain(|(of, _)| *of != eni);
+                }
+                Event::EniTornDown { eni, outcome }
+            }
+            Effect::Route { eni, slots, .. } => {
                 if !fails {
                     assert!(
                         self.prepared && self.set_up.contains(&eni),
                         "routed before the link was there"
                     );
                     self.routed
-                        .extend(addresses.iter().map(|ip| (eni.clone(), *ip)));
+                        .extend(slots.iter().map(|net| (eni.clone(), *net)));
                 }
-                Event::AddressesRouted {
+                Event::Routed {
                     eni,
-                    addresses,
+                    slots,
+                    outcome,
+                }
+            }
+            Effect::Unroute { eni, slots, .. } => {
+                self.assert_unused(&slots);
+                if !fails {
+                    self.routed
+                        .retain(|(of, net)| *of != eni || !slots.contains(net));
+                }
+                Event::Unrouted {
+                    eni,
+                    slots,
                     outcome,
                 }
             }
@@ -495,10 +668,23 @@ impl World {
     }
 
     /// Somebody else takes an address away.
-    pub(super) fn take_away(&mut self, ip: Ipv4Addr) {
+    pub(super) fn take_away(&mut self, ip: IpAddr) {
         for eni in self.enis.values_mut() {
-            eni.facts.secondary_addresses.retain(|held| *held != ip);
+            eni.facts.slots.retain(|net| !net.contains(&ip));
         }
+    }
+
+    /// What IMDS shows: no lag here.
+    pub(super) fn seen(&self) -> Vec<SeenEni> {
+        let attached = self.enis.values().filter_map(|eni| {
+            let attachment = eni.facts.attachment.as_ref()?;
+            Some(SeenEni {
+                mac: eni.facts.mac,
+                place: attachment.place,
+                slots: eni.facts.slots.iter().copied().collect(),
+            })
+        });
+        attached.collect()
     }
 
     pub(super) fn eni(&mut self, id: &str) -> &mut EniFacts {
@@ -515,30 +701,38 @@ impl World {
         enis.filter(|facts| !kept(facts)).collect()
     }
 
-    pub(super) fn held_by_ec2(&self) -> usize {
+    pub(super) fn held_by_ec2(&self) -> u64 {
         self.enis
             .values()
-            .map(|eni| eni.facts.secondary_addresses.len())
+            .flat_map(|eni| &eni.facts.slots)
+            .filter(|net| matches!(net, IpNet::V4(_)))
+            .map(|net| u64::from(SlotKind::of(net).addresses()))
             .sum()
     }
 
-    pub(super) fn make_eni(&mut self, token: Option<ClientToken>, addresses: u32) -> EniFacts {
+    pub(super) fn make_eni(
+        &mut self,
+        token: Option<ClientToken>,
+        ipv4: Option<(SlotKind, u32)>,
+        ipv6_prefixes: u32,
+    ) -> EniFacts {
         let n = self.made;
         self.made += 1;
         let mut facts = EniFacts {
             id: EniId::new(format!("eni-{n}")),
             mac: Mac([2, 0, 0, 0, 0, u8::try_from(n % 256).unwrap()]),
             subnet_id: SubnetId::new("subnet-1"),
-            subnet_cidr: "10.0.0.0/16".parse().unwrap(),
+            subnet_cidr: "10.0.0.0/8".parse().unwrap(),
             primary_address: self.address(),
-            secondary_addresses: Vec::new(),
+            slots: Vec::new(),
             security_groups: vec![SecurityGroupId::new("sg-1")],
             managed: true,
             attachment: None,
         };
-        for _ in 0..addresses {
-            facts.secondary_addresses.push(self.address());
-        }
+        let (kind, count) = ipv4.unwrap_or((SlotKind::Address, 0));
+        facts.slots.extend((0..count).map(|_| self.slot(kind)));
+        let ipv6 = (0..ipv6_prefixes).map(|_| self.slot(SlotKind::Ipv6Prefix));
+        facts.slots.extend(ipv6);
         let id = facts.id.clone();
         let eni = ModelEni {
             facts: facts.clone(),
@@ -554,6 +748,35 @@ impl World {
         Ipv4Addr::from(0x0a00_0000 + self.next_address)
     }
 
+    /// Never the same twice.
+    fn slot(&mut self, kind: SlotKind) -> IpNet {
+        match kind {
+            SlotKind::Address => IpNet::from(IpAddr::V4(self.address())),
+            SlotKind::Prefix => {
+                self.subnet_left = self.subnet_left.saturating_sub(16);
+                self.next_address = (self.next_address / 16 + 1) * 16 + 15;
+                let base = Ipv4Addr::from(0x0a00_0000 + self.next_address - 15);
+                IpNet::new(base.into(), 28).unwrap()
+            }
+            SlotKind::Ipv6Prefix => {
+                self.next_address += 1;
+                let bits = (0xfd00_u128 << 112) + (u128::from(self.next_address) << 48);
+                IpNet::new(std::net::Ipv6Addr::from(bits).into(), 80).unwrap()
+            }
+        }
+    }
+
+    fn refusal_of_subnet(&self, kind: SlotKind, count: u32) -> Option<CallErrorKind> {
+        match kind {
+            SlotKind::Ipv6Prefix => None,
+            SlotKind::Prefix if self.fragmented => Some(CallErrorKind::PrefixesExhausted),
+            _ if self.subnet_left < count * kind.addresses() => {
+                Some(CallErrorKind::SubnetExhausted)
+            }
+            _ => None,
+        }
+    }
+
     fn ec2(&mut self, call: &Call) -> Result<CallReply, CallError> {
         let refuse = |kind| Err(error(kind, call.action()));
         let attached = |eni: &&ModelEni| eni.facts.attachment.is_some();
@@ -563,9 +786,13 @@ impl World {
                 Ok(CallReply::Enis(enis.map(|eni| eni.facts.clone()).collect()))
             }
             Call::CreateEni {
-                token, addresses, ..
+                token,
+                ipv4,
+                ipv6_prefixes,
+                ..
             } => {
-                assert!(*addresses < SLOTS);
+                let most = self.node.limits.ipv4_slots_per_eni;
+                assert!(ipv4.is_none_or(|(_, slots)| slots > 0 && slots < most));
                 let made = self
                     .enis
                     .values()
@@ -573,31 +800,35 @@ impl World {
                 if let Some(eni) = made {
                     return Ok(CallReply::Created(eni.facts.clone()));
                 }
-                if self.subnet_left <= *addresses {
+                let (kind, count) = ipv4.unwrap_or((SlotKind::Address, 0));
+                if let Some(kind) = self.refusal_of_subnet(kind, count) {
+                    return refuse(kind);
+                }
+                if self.subnet_left <= count * kind.addresses() {
                     return refuse(CallErrorKind::SubnetExhausted);
                 }
-                let facts = self.make_eni(Some(token.clone()), *addresses);
+                let facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
                 Ok(CallReply::Created(facts))
             }
-            Call::AttachEni { eni, device_index } => {
+            Call::AttachEni { eni, place } => {
                 let at = self
                     .enis
                     .values()
                     .filter_map(|eni| eni.facts.attachment.as_ref());
-                let taken: Vec<u32> = at.map(|attachment| attachment.device_index).collect();
+                let taken: Vec<Place> = at.map(|attachment| attachment.place).collect();
                 let Some(eni) = self.enis.get_mut(eni) else {
                     return refuse(CallErrorKind::NotFound);
                 };
-                if eni.facts.attachment.is_some() || taken.contains(device_index) {
+                if eni.facts.attachment.is_some() || taken.contains(place) {
                     return refuse(CallErrorKind::InUse);
                 }
-                if taken.len() >= MAX_ENIS as usize {
+                if taken.len() >= self.node.limits.max_enis() as usize {
                     return refuse(CallErrorKind::EniLimit);
                 }
                 let id = AttachmentId::new(format!("attach-{}", eni.facts.id));
                 eni.facts.attachment = Some(Attachment {
                     id: id.clone(),
-                    device_index: *device_index,
+                    place: *place,
                     complete: false,
                     delete_on_termination: false,
                 });
@@ -616,21 +847,50 @@ impl World {
                     _ => refuse(CallErrorKind::NotFound),
                 }
             }
-            Call::AssignAddresses { eni, count } => {
-                if self.subnet_left < *count {
-                    return refuse(CallErrorKind::SubnetExhausted);
+            Call::Assign { eni, kind, count } => {
+                if let Some(kind) = self.refusal_of_subnet(*kind, *count) {
+                    return refuse(kind);
                 }
                 let Some(held) = self.enis.get(eni).filter(attached) else {
                     return refuse(CallErrorKind::NotFound);
                 };
-                let held = u32::try_from(held.facts.secondary_addresses.len()).unwrap();
-                if held + count > SLOTS - 1 {
+                let family = |net: &&IpNet| SlotKind::of(net).family() == kind.family();
+                let held = held.facts.slots.iter().filter(family).count();
+                let own = if kind.family() == Family::V4 { 1 } else { 0 };
+                if u32::try_from(held).unwrap() + own + count > self.node.limits.ipv4_slots_per_eni
+                {
                     return refuse(CallErrorKind::AddressLimit);
                 }
-                let new: Vec<_> = (0..*count).map(|_| self.address()).collect();
+                let new: Vec<_> = (0..*count).map(|_| self.slot(*kind)).collect();
                 let eni = self.enis.get_mut(eni).unwrap();
-                eni.facts.secondary_addresses.extend(&new);
+                eni.facts.slots.extend(&new);
                 Ok(CallReply::Assigned(new))
+            }
+            Call::Unassign { eni, slots } => {
+                let Some(eni) = self.enis.get_mut(eni) else {
+                    return refuse(CallErrorKind::NotFound);
+                };
+                if slots.iter().any(|net| !eni.facts.slots.contains(net)) {
+                    return refuse(CallErrorKind::Other);
+                }
+                eni.facts.slots.retain(|net| !slots.contains(net));
+                let addresses = slots.iter().map(|net| match SlotKind::of(net) {
+                    SlotKind::Ipv6Prefix => 0,
+                    kind => kind.addresses(),
+                });
+                self.subnet_left += addresses.sum::<u32>();
+                Ok(CallReply::Done)
+            }
+            Call::DetachEni { eni, attachment } => {
+                let Some(eni) = self.enis.get_mut(eni) else {
+                    return refuse(CallErrorKind::NotFound);
+                };
+                let at = eni.facts.attachment.as_ref();
+                if at.is_none_or(|at| at.id != *attachment) {
+                    return refuse(CallErrorKind::NotFound);
+                }
+                eni.facts.attachment = None;
+                Ok(CallReply::Done)
             }
             Call::DeleteEni { eni } => match self.enis.get(eni) {
                 None => refuse(CallErrorKind::NotFound),

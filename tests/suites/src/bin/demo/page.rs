@@ -99,12 +99,13 @@ impl Page {
                 continue;
             };
             self.say(&format!(
-                "{} is an {}: {} ENIs of {} addresses, one of each the ENI's own. ipamd keeps {} free; {} held.",
+                "{} is an {}: {} ENIs of {} addresses, one of each the ENI's own. \
+                 ipamd keeps some ready {}; {} held.",
                 node.instance_id,
                 node.instance_type,
                 node.max_enis,
                 node.slots_per_eni,
-                node.warm_ip_target,
+                node.warm,
                 totals.held
             ));
         }

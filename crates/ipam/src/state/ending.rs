@@ -1,0 +1,291 @@
+//! Giving back: slots and ENIs that are more than is wanted.
+//!
+//! Nothing leaves that anybody has a claim on. What leaves is in the books before the node forgets it, and the node
+//! has forgotten it before EC2 may give it to others: else this node would black-hole a stranger's address.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::merge::LAG;
+use super::{Phase, Spot, State, Tombstone, TornDown};
+use crate::planner::{self, Action, EniStock};
+use crate::pool::{Holding, Life, Routing};
+use crate::retry;
+use crate::{Call, CallError, CallErrorKind, Effect, EniId, IntentStage, Mode, SlotKind, Time};
+
+/// How long after there came to be more is looked for what is too much: demand comes and goes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A slot that is younger is not given back.
+const OLD: Duration = Duration::from_mins(1);
+
+impl State {
+    /// Marks what is to be given back, some time after there came to be more.
+    pub(super) fn shrink(&mut self) {
+        let again = self.now.after(PATIENCE);
+        let total = self.pool.total();
+        let supply = (total.v4.supply(), total.v6.supply());
+        if (supply.0, supply.1) > self.supply_before {
+            self.shrink_at.get_or_insert(again);
+        }
+        self.supply_before = supply;
+        if self.shrink_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let quiet = self.phase == Phase::Running
+            && self.mode() == Mode::Normal
+            && !self.draining
+            && self.adds.is_empty()
+            && self.warm_at.is_none();
+        if !quiet {
+            self.shrink_at = Some(again);
+            return;
+        }
+        let facts = self.facts();
+        let plan = planner::shrink(&self.settings, &self.node.limits, &facts);
+        // More may come of it: one slot at a time grows old enough, and so does an ENI; one that is busy comes to rest.
+        let waits = facts.enis.iter().any(EniStock::is_busy)
+            || self
+                .pool
+                .enis()
+                .any(|(_, eni)| eni.is_ours() && self.now.since(eni.since) < OLD);
+        self.shrink_at = (waits || !plan.is_empty()).then_some(again);
+        for action in plan {
+            match action {
+                Action::Unassign { eni, kind, count } => self.leave(&eni, kind, count),
+                Action::Drain { eni } => self.drain(&eni),
+                // What is asked for is not given back.
+                Action::Assign { .. } | Action::Create { .. } => {}
+            }
+        }
+    }
+
+    /// What is wanted has changed: there may be too much.
+    pub(super) fn look_for_too_much(&mut self) {
+        self.shrink_at.get_or_insert(self.now.after(PATIENCE));
+    }
+
+    /// From now on nobody gets an address of so many empty slots of an ENI: those that are free for the longest time.
+    fn leave(&mut self, id: &EniId, kind: SlotKind, most: u32) {
+        let Some(eni) = self.pool.eni(id) else {
+            return;
+        };
+        let mut empty: Vec<(Time, IpNet)> = eni
+            .slots()
+            .filter(|(net, slot)| SlotKind::of(net) == kind && slot.is_empty() && !slot.leaving)
+            .filter(|(_, slot)| slot.holding == Holding::Held)
+            .filter(|(_, slot)| matches!(slot.routing, Routing::None | Routing::Done))
+            .filter(|(_, slot)| self.now.since(slot.since) >= OLD)
+            .map(|(net, slot)| (slot.since, *net))
+            .collect();
+        empty.sort_unstable();
+        empty.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        if empty.is_empty() {
+            return;
+        }
+        let version = self.changed();
+        for (_, net) in empty {
+            self.pool.set_leaving(&net, true);
+            let tombstone = Tombstone {
+                eni: id.clone(),
+                version,
+                given_back: None,
+            };
+            self.tombstones.insert(net, tombstone);
+        }
+    }
+
+    /// An ENI goes, with all that it holds.
+    fn drain(&mut self, id: &EniId) {
+        let Some(eni) = self.pool.eni(id) else {
+            return;
+        };
+        let Some(link) = eni.link.clone() else {
+            return;
+        };
+        let Some(attachment) = link.attachment else {
+            return;
+        };
+        let (place, now) = (eni.place, self.now);
+        self.pool
+            .change_eni(id, |eni| eni.enter(Life::Draining, now));
+        let stage = IntentStage::Detach(id.clone(), attachment);
+        self.intend(link.subnet_id, Vec::new(), place, (None, 0), stage);
+    }
+
+    /// Carries on with what leaves, as far as the books and the node have come.
+    pub(super) fn give_back(&mut self) {
+        if self.phase != Phase::Running || self.mode() == Mode::Frozen {
+            return;
+        }
+        let now = self.now;
+        let mut unroute: Vec<(EniId, Vec<IpNet>)> = Vec::new();
+        let mut unassign: Vec<(EniId, Vec<IpNet>)> = Vec::new();
+        for (net, tombstone) in &self.tombstones {
+            if tombstone.given_back.is_some() || tombstone.version > self.written {
+                continue;
+            }
+            let Some((id, eni)) = self.pool.eni_of(net) else {
+                continue;
+            };
+            let gate = self.gate(&Spot::Unassign(id.clone()));
+            let waits = eni.unsettled.is_some() || gate != planner::Gate::Open || !eni.gives();
+            let routing = eni.slot(net).map(|slot| slot.routing);
+            let list = match routing {
+                Some(Routing::Done) if self.preparation.under_way => continue,
+                Some(Routing::Done) if eni.trouble.as_ref().is_none_or(|it| it.until <= now) => {
+                    &mut unroute
+                }
+                Some(Routing::None) if !waits && !self.asked_of(id).busy => &mut unassign,
+                _ => continue,
+            };
+            match list.last_mut() {
+                // One family a call.
+                Some((last, nets)) if last == id && same_family(nets, net) => nets.push(*net),
+                _ => list.push((id.clone(), vec![*net])),
+            }
+        }
+        for (eni, slots) in unroute {
+            for net in &slots {
+                self.pool.set_routing(net, Routing::Undoing, self.now);
+            }
+            let Some(place) = self.pool.eni(&eni).map(|eni| eni.place) else {
+                continue;
+            };
+            self.effects.push(Effect::Unroute { eni, place, slots });
+        }
+        let mut called = Vec::new();
+        for (eni, slots) in unassign {
+            // One change of an ENI at a time.
+            if !called.contains(&eni) {
+                called.push(eni.clone());
+                self.call(Call::Unassign { eni, slots });
+            }
+        }
+    }
+
+    pub(super) fn unrouted(&mut self, id: &EniId, slots: &[IpNet], outcome: Result<(), String>) {
+        let now = self.now;
+        let failed = outcome.is_err();
+        for net in slots {
+            let undoing = self
+                .pool
+                .eni_of(net)
+                .and_then(|(_, eni)| eni.slot(net))
+                .is_some_and(|slot| slot.routing == Routing::Undoing);
+            if undoing {
+                let routing = if failed { Routing::Done } else { Routing::None };
+                self.pool.set_routing(net, routing, now);
+            }
+        }
+        match outcome {
+            Ok(()) => drop(self.pool.change_eni(id, |eni| eni.trouble = None)),
+            Err(why) => self.note_trouble(id, format!("its routes could not be removed: {why}")),
+        }
+    }
+
+    pub(super) fn unassigned(
+        &mut self,
+        id: &EniId,
+        slots: &[IpNet],
+        outcome: Result<(), CallError>,
+    ) {
+        let now = self.now;
+        match outcome {
+            Ok(()) => {
+                self.setbacks.remove(&Spot::Unassign(id.clone()));
+                for net in slots {
+                    self.gone(net);
+                }
+                self.pool.change_eni(id, |eni| eni.changed = Some(now));
+            }
+            Err(error) => {
+                // It may be that it has happened already: a Describe tells.
+                let doubt = matches!(
+                    error.kind,
+                    CallErrorKind::Unknown | CallErrorKind::NotFound | CallErrorKind::Other
+                );
+                if doubt {
+                    self.doubt_eni(id);
+                }
+                self.set_back(Spot::Unassign(id.clone()), error);
+            }
+        }
+    }
+
+    /// EC2 does not hold a slot any more that was to go.
+    pub(super) fn gone(&mut self, net: &IpNet) {
+        let now = self.now;
+        self.pool.lose(net);
+        let version = self.changed();
+        if let Some(tombstone) = self.tombstones.get_mut(net) {
+            tombstone.given_back.get_or_insert(now);
+            tombstone.version = version;
+        }
+    }
+
+    /// A tombstone is needed for as long as an older view of EC2 may show what is gone.
+    pub(super) fn forget_tombstones(&mut self) {
+        let (now, before) = (self.now, self.tombstones.len());
+        self.tombstones
+            .retain(|_, tombstone| tombstone.given_back.is_none_or(|at| now < at.after(LAG)));
+        if self.tombstones.len() != before {
+            self.changed();
+        }
+    }
+
+    pub(super) fn next_forgotten(&self) -> Option<Time> {
+        let given_back = self.tombstones.values().filter_map(|it| it.given_back);
+        given_back.min().map(|at| at.after(LAG))
+    }
+
+    /// Has the node undo what it made for ENIs that go, once the books know that they go.
+    pub(super) fn tear_down(&mut self) {
+        let now = self.now;
+        for intent in &mut self.intents {
+            let IntentStage::Detach(id, _) = &intent.stage else {
+                continue;
+            };
+            let Some(eni) = self.pool.eni(id) else {
+                continue;
+            };
+            let Some(link) = &eni.link else {
+                continue;
+            };
+            let troubled = eni.trouble.as_ref().is_some_and(|it| it.until > now);
+            if intent.torn_down == TornDown::No && intent.version <= self.written && !troubled {
+                intent.torn_down = TornDown::Asked;
+                self.effects.push(Effect::TearDownEni {
+                    eni: id.clone(),
+                    place: eni.place,
+                    primary_address: link.primary_address,
+                    slots: eni.slots().map(|(net, _)| *net).collect(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn eni_torn_down(&mut self, id: &EniId, outcome: Result<(), String>) {
+        let done = outcome.is_ok();
+        for intent in &mut self.intents {
+            if intent.torn_down == TornDown::Asked && intent.stage.eni() == Some(id) {
+                intent.torn_down = if done { TornDown::Done } else { TornDown::No };
+            }
+        }
+        match outcome {
+            Ok(()) => drop(self.pool.change_eni(id, |eni| eni.trouble = None)),
+            Err(why) => self.note_trouble(id, format!("it could not be taken down: {why}")),
+        }
+    }
+
+    pub(super) fn set_back(&mut self, spot: Spot, error: CallError) {
+        let before = self.setbacks.get(&spot);
+        let setback = retry::after_call(before, error, self.now, &mut self.jitter);
+        self.setbacks.insert(spot, setback);
+    }
+}
+
+fn same_family(nets: &[IpNet], net: &IpNet) -> bool {
+    nets.first()
+        .is_some_and(|first| matches!(first, IpNet::V4(_)) == matches!(net, IpNet::V4(_)))
+}
