@@ -260,14 +260,28 @@ fn a_path_without_a_folder_is_in_the_folder_of_the_process() {
 #[test]
 fn a_full_or_read_only_disk_is_told_and_the_old_books_stay() {
     let dir = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=32k weir-books-test \"$WEIR_BOOKS_TEST\"; exec \"$@\"";
+    let unshare = ["--map-root-user", "--mount", "sh", "-ec", mount, "sh"];
+    elsewhere(&unshare, "tests::on_a_small_disk", dir.path());
+}
+
+/// In a user namespace that maps nobody, where root too is held to the mode of the folder.
+#[test]
+fn a_folder_that_ipamd_may_not_write_to_says_who_must_run_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    set(0o555);
+    elsewhere(&["--user"], "tests::in_a_folder_of_others", dir.path());
+    set(0o755);
+}
+
+/// Runs an ignored test in other namespaces.
+fn elsewhere(unshare: &[&str], test: &str, dir: &Path) {
     let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-ec"])
-        .arg("mount -t tmpfs -o size=32k weir-books-test \"$1\"; shift; exec \"$@\"")
-        .arg("sh")
-        .arg(dir.path())
+        .args(unshare)
         .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "tests::on_a_small_disk"])
-        .env("WEIR_BOOKS_TEST_DISK", dir.path())
+        .args(["--ignored", "--exact", test])
+        .env("WEIR_BOOKS_TEST", dir)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -279,10 +293,23 @@ fn a_full_or_read_only_disk_is_told_and_the_old_books_stay() {
     assert!(said.contains("1 passed"), "{said}");
 }
 
+fn test_dir() -> PathBuf {
+    PathBuf::from(std::env::var_os("WEIR_BOOKS_TEST").unwrap())
+}
+
+#[test]
+#[ignore = "run by a_folder_that_ipamd_may_not_write_to_says_who_must_run_it, in a user namespace"]
+fn in_a_folder_of_others() {
+    let (mut books, loaded) = open(&test_dir().join("books.json"));
+    assert_eq!(loaded, Loaded::Fresh);
+    let error = books.write(&ledger(1, 1)).unwrap_err().to_string();
+    assert!(error.contains("it must run as root"), "{error}");
+}
+
 #[test]
 #[ignore = "run by a_full_or_read_only_disk_is_told_and_the_old_books_stay, which mounts the disk"]
 fn on_a_small_disk() {
-    let dir = PathBuf::from(std::env::var_os("WEIR_BOOKS_TEST_DISK").unwrap());
+    let dir = test_dir();
     let path = dir.join("books.json");
     let (mut books, _) = open(&path);
     books.write(&ledger(1, 2)).unwrap();

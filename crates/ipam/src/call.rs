@@ -266,7 +266,8 @@ pub enum CallErrorKind {
     AddressLimit,
     /// Nothing happened: what was named is not there (or not to be seen yet).
     NotFound,
-    /// Nothing happened: what was named is attached elsewhere, or the device index is taken.
+    /// Nothing happened: what was named is attached elsewhere, the device index is taken, or the client token was used
+    /// before.
     InUse,
     /// Nothing happened: credentials or permissions.
     Refused,
@@ -276,4 +277,16 @@ pub enum CallErrorKind {
     Unknown,
     /// Nothing happened, for a reason that only people understand.
     Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_names_its_card_where_there_is_more_than_one() {
+        let place = |card, device_index| Place { card, device_index }.to_string();
+        assert_eq!(place(0, 2), "device index 2");
+        assert_eq!(place(1, 3), "device index 3 of card 1");
+    }
 }

@@ -1,5 +1,6 @@
 //! Identifiers: one type each, so that none is taken for another. Cheap to clone.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ mod text {
 macro_rules! string_ids {
     ($($(#[$doc:meta])* $name:ident;)*) => {$(
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(#[serde(with = "text")] Arc<str>);
 
@@ -39,6 +40,23 @@ macro_rules! string_ids {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                // In a pool most ids are clones of one: then there is nothing to compare.
+                if Arc::ptr_eq(&self.0, &other.0) {
+                    Ordering::Equal
+                } else {
+                    self.0.cmp(&other.0)
+                }
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 
@@ -203,6 +221,7 @@ mod tests {
         let mac: Mac = "02:00:0A:00:01:05".parse().unwrap();
         assert_eq!(mac, Mac([2, 0, 10, 0, 1, 5]));
         assert_eq!(mac.to_string(), "02:00:0a:00:01:05");
+        assert_eq!(format!("{mac:?}"), mac.to_string());
         for wrong in [
             "",
             "02:00:0a:00:01",
@@ -215,5 +234,14 @@ mod tests {
             let error = wrong.parse::<Mac>().unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?}")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_sandbox_reads_as_its_container_and_its_interface() {
+        let sandbox = Sandbox {
+            container_id: "0f3a".into(),
+            ifname: "eth0".into(),
+        };
+        assert_eq!(sandbox.to_string(), "0f3a/eth0");
     }
 }

@@ -48,3 +48,24 @@ impl FromStr for Mode {
             .ok_or_else(|| ModeError(text.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_read_as_it_is_written_and_nothing_else_is_a_mode() {
+        for (mode, name) in [
+            (Mode::Normal, "normal"),
+            (Mode::AllocateOnly, "allocate-only"),
+            (Mode::Frozen, "frozen"),
+        ] {
+            assert_eq!(mode.to_string(), name);
+            assert_eq!(name.parse(), Ok(mode));
+        }
+        for wrong in ["", "Frozen", "allocate"] {
+            let error = wrong.parse::<Mode>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong:?}")), "{error}");
+        }
+    }
+}

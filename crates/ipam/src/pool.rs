@@ -172,6 +172,11 @@ impl Pool {
         self.enis.get_key_value(self.slots.get(slot)?)
     }
 
+    /// The same, by its id alone.
+    pub(crate) fn eni_id_of(&self, slot: &IpNet) -> Option<&EniId> {
+        self.slots.get(slot)
+    }
+
     /// When the next address has cooled.
     pub(crate) fn next_cooled(&self) -> Option<Time> {
         self.cooling.first().map(|(until, _)| *until)
@@ -211,6 +216,7 @@ impl Pool {
             Entry::Vacant(entry) => {
                 entry.insert(Slot::new(Holding::Held, now));
                 self.slots.insert(net, id.clone());
+                self.move_claims(&net);
                 true
             }
             Entry::Occupied(mut entry) => {
@@ -234,6 +240,30 @@ impl Pool {
         }
         self.reindex(id, &net);
         changed
+    }
+
+    /// Slots that share addresses with this one: EC2 can't hold both.
+    pub(crate) fn overlapping(&self, net: &IpNet) -> Vec<IpNet> {
+        let all = self.slots.range(..=IpNet::from(net.broadcast())).rev();
+        let near = all.take_while(|(other, _)| other.network() >= block(net));
+        near.map(|(other, _)| *other)
+            .filter(|other| other != net && (other.contains(net) || net.contains(other)))
+            .collect()
+    }
+
+    /// Claims on addresses of a slot that has come stay with the addresses: they were of a prefix, or of single
+    /// addresses, that EC2 took away.
+    fn move_claims(&mut self, net: &IpNet) {
+        let moved: Vec<(IpAddr, Claimed)> = self
+            .claims
+            .range(net.network()..=net.broadcast())
+            .filter(|(_, claimed)| claimed.slot != *net)
+            .map(|(ip, claimed)| (*ip, claimed.clone()))
+            .collect();
+        for (ip, claimed) in moved {
+            self.set_claim(ip, *net, claimed.claim, claimed.since);
+            self.sweep(&claimed.slot);
+        }
     }
 
     /// A slot that only the books name: EC2 has not been asked yet.
@@ -278,7 +308,7 @@ impl Pool {
     /// have gone.
     pub(crate) fn grant(
         &mut self,
-        sandbox: &Sandbox,
+        sandbox: Sandbox,
         families: &[Family],
         mut owner: Owner,
     ) -> bool {
@@ -291,8 +321,14 @@ impl Pool {
         for (slot, ip) in picked {
             self.set_claim(ip, slot, Claim::Owned(sandbox.clone()), owner.since);
         }
-        self.owners.insert(sandbox.clone(), owner);
+        self.owners.insert(sandbox, owner);
         true
+    }
+
+    /// Whether each family has a free address.
+    pub(crate) fn has_free(&self, families: &[Family]) -> bool {
+        let mut families = families.iter();
+        families.all(|family| self.free.fullest_eni(*family).is_some())
     }
 
     /// What the books say of a sandbox, at the start.
@@ -395,7 +431,10 @@ impl Pool {
 
     /// Claims within a slot.
     pub(crate) fn claims_in(&self, slot: &IpNet) -> impl Iterator<Item = (&IpAddr, &Claimed)> {
-        self.claims.range(slot.network()..=slot.broadcast())
+        let slot = *slot;
+        self.claims
+            .range(slot.network()..=slot.broadcast())
+            .filter(move |(_, claimed)| claimed.slot == slot)
     }
 
     fn pick(&self, family: Family) -> Option<(IpNet, IpAddr)> {
@@ -517,10 +556,8 @@ impl Pool {
         assert_eq!(anew.cooling, self.cooling);
         assert_eq!(anew.total, self.total);
         assert_eq!(anew.free, self.free);
-        assert_eq!(
-            self.enis.values().filter(|eni| eni.is_odd()).count(),
-            self.odd
-        );
+        let odd = self.enis.values().filter(|eni| eni.is_odd()).count();
+        assert_eq!((self.odd, self.is_even()), (odd, odd == 0));
         for (id, eni) in &self.enis {
             assert_eq!(Some(&eni.tally), anew.eni(id).map(|eni| &eni.tally), "{id}");
             assert_eq!(Some(&eni.free), anew.eni(id).map(|eni| &eni.free), "{id}");
@@ -539,6 +576,15 @@ impl Pool {
             }
         }
     }
+}
+
+/// Where the largest slot that this one could be part of begins.
+fn block(net: &IpNet) -> IpAddr {
+    let length = match net {
+        IpNet::V4(_) => 28,
+        IpNet::V6(_) => 80,
+    };
+    IpNet::new(net.addr(), length.min(net.prefix_len())).map_or(net.addr(), |net| net.network())
 }
 
 impl SlotKind {

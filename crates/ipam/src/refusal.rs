@@ -74,3 +74,30 @@ impl fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_its_name_in_capitals() {
+        for reason in [
+            Reason::PoolExhausted,
+            Reason::PoolFrozen,
+            Reason::SubnetExhausted,
+            Reason::Ec2Refused,
+            Reason::Ec2Throttled,
+            Reason::Ec2Unavailable,
+            Reason::DeadlineExceeded,
+            Reason::Starting,
+            Reason::BooksFailed,
+            Reason::EniFailed,
+            Reason::AddressLost,
+            Reason::SandboxDeleted,
+            Reason::ShuttingDown,
+        ] {
+            let joined = reason.to_string().replace('_', "");
+            assert_eq!(joined, format!("{reason:?}").to_uppercase());
+        }
+    }
+}

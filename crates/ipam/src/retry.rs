@@ -109,3 +109,32 @@ fn grown<E>(
         error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_delay_doubles_up_to_its_most_and_is_spread_over_its_last_quarter() {
+        let mut jitter = Jitter::new("boot");
+        let mut before = None;
+        for seconds in [1, 2, 4, 8, 16, 30, 30] {
+            let failed = after_local(before.as_ref(), "no luck".to_owned(), Time(5), &mut jitter);
+            let delay = failed.until.0 - 5;
+            assert!(
+                (seconds * 750..=seconds * 1_000).contains(&delay),
+                "{delay}"
+            );
+            before = Some(failed);
+        }
+        let first = |_| {
+            after_local(None, String::new(), Time(0), &mut jitter)
+                .until
+                .0
+        };
+        let delays: BTreeSet<u64> = (0..10_000).map(first).collect();
+        assert!(delays.into_iter().eq(750..=1_000));
+    }
+}

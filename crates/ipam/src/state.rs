@@ -13,7 +13,8 @@ mod refuse;
 mod restart;
 mod why;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -106,6 +107,8 @@ struct Preparation {
     /// When to ask for it (again).
     due: Option<Time>,
     setback: Option<Setback<String>>,
+    /// What pods' links had then and nobody knows: neither the books, nor EC2 yet.
+    strangers: BTreeSet<IpAddr>,
 }
 
 /// An ADD that is not answered yet.
@@ -294,8 +297,9 @@ impl State {
             self.forget_tombstones();
             self.end_troubles();
             self.describe_if_needed();
-            self.grow();
-            self.refuse_hopeless();
+            let waiters = self.waiting();
+            self.grow(waiters);
+            self.refuse_hopeless(waiters);
             self.shrink();
             self.call_for_intents();
             self.give_back();

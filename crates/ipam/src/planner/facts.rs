@@ -267,11 +267,11 @@ impl Stock {
 impl EniStock {
     /// Slots of a kind of IPv4 that can be given back. What is no supply, on an ENI in trouble, is not too much of it.
     pub(super) fn empty(&self, kind: SlotKind) -> u32 {
-        let empty = match kind {
+        match kind {
+            _ if self.ipv4.supply == 0 => 0,
             SlotKind::Prefix => self.ipv4.empty_prefixes,
             _ => self.empty_slots.saturating_sub(self.ipv4.empty_prefixes),
-        };
-        empty.min(self.ipv4.supply / kind.addresses())
+        }
     }
 
     /// Addresses of both families that somebody has, or had of late: until these have gone, it can't.

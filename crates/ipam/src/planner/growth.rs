@@ -14,9 +14,8 @@ pub(crate) fn is_content(settings: &Settings, limits: &InstanceLimits, facts: &F
         facts,
     };
     let target = Target::of(basis);
-    let content = |kind| target.short(&facts.ipv4, kind) == 0;
-    let ipv4 = !basis.wants_ipv4()
-        || (content(SlotKind::Address) && (!basis.delegation() || content(SlotKind::Prefix)));
+    // When no address is missing, no prefix is.
+    let ipv4 = !basis.wants_ipv4() || target.short(&facts.ipv4, SlotKind::Address) == 0;
     facts.mode == Mode::Frozen || (ipv4 && !target.short_of_ipv6(&facts.ipv6))
 }
 
@@ -97,9 +96,7 @@ impl Growth<'_> {
             else {
                 break;
             };
-            let ipv4 = ipv4
-                .map(|kind| (kind, self.take_ipv4(kind, ipv4_slots)))
-                .filter(|(_, count)| *count > 0);
+            let ipv4 = ipv4.map(|kind| (kind, self.take_ipv4(kind, ipv4_slots)));
             let ipv6_prefixes = match ipv6 {
                 true => self.take_ipv6(ipv6_slots),
                 false => 0,

@@ -21,12 +21,8 @@ pub(crate) struct Counts {
     pub(crate) empty: u64,
     /// Of these, prefixes.
     pub(crate) empty_prefixes: u64,
-    /// Of these, slots that leave.
-    pub(crate) leaving: u64,
     /// Slots that are held and still to be routed, and nobody was asked yet.
     pub(crate) unrouted: u64,
-    /// Slots that are held, leave, and whose routes are still there.
-    pub(crate) unroutable: u64,
     /// Addresses in all slots that are held, leaving ones too.
     pub(crate) addresses: u64,
     /// Ready for a pod.
@@ -92,9 +88,7 @@ impl Counts {
         counts.prefixes = one(kind != SlotKind::Address);
         counts.empty = one(claims.all() == 0 && !slot.leaving);
         counts.empty_prefixes = counts.empty * counts.prefixes;
-        counts.leaving = one(slot.leaving);
         counts.unrouted = one(held && !slot.leaving && slot.routing == Routing::None);
-        counts.unroutable = one(held && slot.leaving && slot.routing == Routing::Done);
         counts.owned = claims.owned;
         counts.cooling = claims.cooling;
         counts.quarantined = claims.strays;
@@ -138,9 +132,7 @@ impl Counts {
             prefixes,
             empty,
             empty_prefixes,
-            leaving,
             unrouted,
-            unroutable,
             addresses,
             free,
             preparing,
@@ -154,9 +146,7 @@ impl Counts {
             (prefixes, other.prefixes),
             (empty, other.empty),
             (empty_prefixes, other.empty_prefixes),
-            (leaving, other.leaving),
             (unrouted, other.unrouted),
-            (unroutable, other.unroutable),
             (addresses, other.addresses),
             (free, other.free),
             (preparing, other.preparing),

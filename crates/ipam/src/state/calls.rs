@@ -13,9 +13,12 @@ use crate::{
 
 /// An ENI that EC2 has made may be unknown to the calls that follow for a while; after this many times it is
 /// gone.
-const NOT_FOUND_AT_MOST: u32 = 5;
-/// An attachment that neither succeeds nor shows in a Describe is given up after this many times.
+pub(super) const NOT_FOUND_AT_MOST: u32 = 5;
+/// An attachment that neither succeeds nor shows in a Describe is given up after this many times; so is a creation
+/// whose token was used and whose ENI does not show.
 const IN_USE_AT_MOST: u32 = 8;
+/// An ENI that cannot be deleted so many times may be attached after all: an attachment that was given up may have come.
+pub(super) const ATTACHED_AFTER: u32 = 2;
 /// A creation that may have happened and is refused when asked about again is given up after this many times.
 const REFUSED_AT_MOST: u32 = 10;
 
@@ -133,8 +136,7 @@ impl State {
                     .remove(&Spot::Subnet(self.subnet_of(id), kind));
                 self.setbacks.remove(&Spot::Assign(id.clone(), kind));
                 for net in slots {
-                    // The strongest word there is: also on what was given back a moment ago.
-                    self.tombstones.remove(&net);
+                    self.comes_back(id, &net);
                     self.hold(id, net);
                 }
                 self.pool.change_eni(id, |eni| eni.changed = Some(now));
@@ -204,14 +206,30 @@ impl State {
             .enis()
             .filter_map(|(_, eni)| eni.link.as_ref())
             .any(|link| IpNet::from(std::net::IpAddr::V4(link.primary_address)) == net);
-        if !own && self.pool.hold(id, net, self.now) {
+        if own {
+            return;
+        }
+        for other in self.pool.overlapping(&net) {
+            // Taken away by others, and given again in another size.
+            if self.leaves(&other) {
+                self.gone(&other);
+            } else {
+                self.pool.lose(&other);
+            }
             self.changed();
-            if self
-                .tombstones
-                .get(&net)
-                .is_some_and(|it| it.given_back.is_none())
-            {
-                self.pool.set_leaving(&net, true);
+            self.preparation.due = Some(self.now);
+        }
+        if self.pool.hold(id, net, self.now) {
+            self.changed();
+            self.claim_for_strays();
+            match self.tombstones.get_mut(&net) {
+                Some(tombstone) if tombstone.eni != *id => {
+                    tombstone.given_back.get_or_insert(self.now);
+                }
+                Some(tombstone) if tombstone.given_back.is_none() => {
+                    self.pool.set_leaving(&net, true);
+                }
+                _ => {}
             }
         }
     }
@@ -272,7 +290,7 @@ impl State {
         eni.changed = Some(now);
         self.pool.insert_eni(facts.id.clone(), eni);
         for net in &facts.slots {
-            self.tombstones.remove(net);
+            self.comes_back(&facts.id, net);
             self.hold(&facts.id, *net);
         }
         let asked = intent.ipv4.map_or(0, |(_, slots)| slots) + intent.ipv6_prefixes;
@@ -291,14 +309,21 @@ impl State {
             .as_ref()
             .map_or(0, |setback| setback.failures)
             + 1;
-        let lagging = matches!(kind, CallErrorKind::NotFound | CallErrorKind::InUse);
+        let lagging = match kind {
+            CallErrorKind::NotFound => failures < NOT_FOUND_AT_MOST,
+            // A detach takes its time, and there is no hurry to delete.
+            CallErrorKind::InUse => !matches!(intent.stage, IntentStage::Delete(_)),
+            // A creation that may have happened holds a place that others may need: whether it has is asked soon.
+            _ => intent.stage == IntentStage::Create && intent.maybe_created,
+        };
         let setback = self.setback_of(&intent, &error, lagging);
         intent.setback = Some(setback);
         let settle = Some(self.next_call);
         match intent.stage.clone() {
             IntentStage::Create => {
-                intent.maybe_created |= kind == CallErrorKind::Unknown;
-                if passes(kind) {
+                intent.maybe_created |=
+                    matches!(kind, CallErrorKind::Unknown | CallErrorKind::InUse);
+                if passes(kind) || (kind == CallErrorKind::InUse && failures < IN_USE_AT_MOST) {
                     return Some(intent);
                 }
                 if kind == CallErrorKind::SubnetExhausted
@@ -314,13 +339,17 @@ impl State {
                 // before the token is.
                 let unclear = intent.maybe_created;
                 let spot = match (kind, intent.ipv4) {
+                    // Some of EC2's words say that either is lacking: then addresses are asked for next.
+                    (CallErrorKind::SubnetExhausted, Some((SlotKind::Prefix, _))) => {
+                        Spot::Subnet(intent.subnet.clone(), SlotKind::Prefix)
+                    }
                     (CallErrorKind::SubnetExhausted, _) => {
                         Spot::Subnet(intent.subnet.clone(), SlotKind::Address)
                     }
                     (CallErrorKind::PrefixesExhausted, Some((SlotKind::Prefix, _))) => {
                         Spot::Subnet(intent.subnet.clone(), SlotKind::Prefix)
                     }
-                    (CallErrorKind::PrefixesExhausted, _) => {
+                    (CallErrorKind::PrefixesExhausted, _) if intent.ipv6_prefixes > 0 => {
                         Spot::Subnet(intent.subnet.clone(), SlotKind::Ipv6Prefix)
                     }
                     _ => Spot::Create,
@@ -357,11 +386,9 @@ impl State {
                 Some(intent)
             }
             IntentStage::DeleteOnTermination(..) => {
-                let gone = kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST;
-                if gone {
-                    self.changed();
-                    self.describe_at = Some(self.now);
-                    return None;
+                if kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST {
+                    // It may have gone. A Describe tells, and ends the intent then.
+                    intent.unsettled = settle;
                 }
                 Some(intent)
             }
@@ -380,7 +407,7 @@ impl State {
                     self.changed();
                     return None;
                 }
-                if kind == CallErrorKind::InUse {
+                if kind == CallErrorKind::InUse && failures >= ATTACHED_AFTER {
                     intent.unsettled = settle;
                 }
                 Some(intent)

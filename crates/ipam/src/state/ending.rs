@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::calls::NOT_FOUND_AT_MOST;
 use super::merge::LAG;
 use super::{Phase, Spot, State, Tombstone, TornDown};
 use crate::planner::{self, Action, EniStock};
@@ -41,14 +42,16 @@ impl State {
             self.shrink_at = Some(again);
             return;
         }
-        let facts = self.facts();
+        let facts = self.facts(0);
         let plan = planner::shrink(&self.settings, &self.node.limits, &facts);
-        // More may come of it: one slot at a time grows old enough, and so does an ENI; one that is busy comes to rest.
+        // More may come of it: one slot at a time grows old enough, and so does an ENI; one that is busy comes to rest, and
+        // what one in trouble has serves pods again.
         let waits = facts.enis.iter().any(EniStock::is_busy)
             || self
                 .pool
                 .enis()
-                .any(|(_, eni)| eni.is_ours() && self.now.since(eni.since) < OLD);
+                .filter(|(_, eni)| eni.is_ours())
+                .any(|(_, eni)| !eni.is_sound() || self.now.since(eni.since) < OLD);
         self.shrink_at = (waits || !plan.is_empty()).then_some(again);
         for action in plan {
             match action {
@@ -74,7 +77,8 @@ impl State {
             .slots()
             .filter(|(net, slot)| SlotKind::of(net) == kind && slot.is_empty() && !slot.leaving)
             .filter(|(_, slot)| slot.holding == Holding::Held)
-            .filter(|(_, slot)| matches!(slot.routing, Routing::None | Routing::Done))
+            // What is not routed yet may be routed since a life before.
+            .filter(|(_, slot)| slot.routing == Routing::Done)
             .filter(|(_, slot)| self.now.since(slot.since) >= OLD)
             .map(|(net, slot)| (slot.since, *net))
             .collect();
@@ -125,10 +129,14 @@ impl State {
             if tombstone.given_back.is_some() || tombstone.version > self.written {
                 continue;
             }
-            let Some((id, eni)) = self.pool.eni_of(net) else {
+            let Some((id, eni)) = self
+                .pool
+                .eni_of(net)
+                .filter(|(id, _)| **id == tombstone.eni)
+            else {
                 continue;
             };
-            let gate = self.gate(&Spot::Unassign(id.clone()));
+            let gate = self.gate(|| Spot::Unassign(id.clone()));
             let waits = eni.unsettled.is_some() || gate != planner::Gate::Open || !eni.gives();
             let routing = eni.slot(net).map(|slot| slot.routing);
             let list = match routing {
@@ -140,8 +148,7 @@ impl State {
                 _ => continue,
             };
             match list.last_mut() {
-                // One family a call.
-                Some((last, nets)) if last == id && same_family(nets, net) => nets.push(*net),
+                Some((last, nets)) if last == id => nets.push(*net),
                 _ => list.push((id.clone(), vec![*net])),
             }
         }
@@ -213,6 +220,22 @@ impl State {
         }
     }
 
+    /// A reply says that this ENI holds a slot: that is the strongest word there is, also on what was given back a moment
+    /// ago. What another ENI gave back it does not hold any more, whatever an older view shows, also after a restart.
+    pub(super) fn comes_back(&mut self, id: &EniId, net: &IpNet) {
+        if self.tombstones.get(net).is_some_and(|it| it.eni == *id) {
+            self.tombstones.remove(net);
+            self.pool.set_leaving(net, false);
+        }
+    }
+
+    /// Whether the ENI that has the slot is to give it back, or did.
+    pub(super) fn leaves(&self, net: &IpNet) -> bool {
+        let on = self.pool.eni_of(net).map(|(id, _)| id);
+        let tombstone = self.tombstones.get(net);
+        tombstone.is_some_and(|it| on.is_none_or(|on| *on == it.eni))
+    }
+
     /// EC2 does not hold a slot any more that was to go.
     pub(super) fn gone(&mut self, net: &IpNet) {
         let now = self.now;
@@ -280,12 +303,19 @@ impl State {
 
     pub(super) fn set_back(&mut self, spot: Spot, error: CallError) {
         let before = self.setbacks.get(&spot);
-        let setback = retry::after_call(before, error, self.now, &mut self.jitter);
+        let after = if unseen_yet(&spot, error.kind, before.map_or(0, |it| it.failures)) {
+            retry::after_lag
+        } else {
+            retry::after_call
+        };
+        let setback = after(before, error, self.now, &mut self.jitter);
         self.setbacks.insert(spot, setback);
     }
 }
 
-fn same_family(nets: &[IpNet], net: &IpNet) -> bool {
-    nets.first()
-        .is_some_and(|first| matches!(first, IpNet::V4(_)) == matches!(net, IpNet::V4(_)))
+/// An ENI that was made a moment ago may not be seen by the calls that follow: so it is for some tries.
+pub(super) fn unseen_yet(spot: &Spot, kind: CallErrorKind, failures: u32) -> bool {
+    matches!(spot, Spot::Assign(..))
+        && kind == CallErrorKind::NotFound
+        && failures < NOT_FOUND_AT_MOST
 }

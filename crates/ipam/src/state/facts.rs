@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::ending::unseen_yet;
 use super::{Intent, Spot, State};
 use crate::planner::{ComingEni, EniStock, Facts, Gate, Stock, SubnetGates};
 use crate::pool::{Counts, Eni, Life};
 use crate::retry::passes;
-use crate::{Call, EniId, IntentStage, SlotKind, SubnetId};
+use crate::{Call, CallErrorKind, EniId, IntentStage, SlotKind, SubnetId};
 
 /// An ENI that is younger may not go: what made it needed may come again (as aws-node has it).
 const OLD: std::time::Duration = std::time::Duration::from_mins(1);
@@ -22,14 +23,15 @@ pub(super) struct Asked {
 }
 
 impl State {
-    pub(super) fn facts(&self) -> Facts {
+    /// With so many sandboxes that wait for an address.
+    pub(super) fn facts(&self, waiters: u32) -> Facts {
         let limits = &self.node.limits;
         let mut facts = Facts {
-            waiters: count(self.waiters().len()),
+            waiters,
             bound: self.bound,
             draining: self.draining,
             mode: self.mode(),
-            new_eni: self.gate(&Spot::Create),
+            new_eni: self.gate(|| Spot::Create),
             subnets: self.subnets(),
             ..Facts::default()
         };
@@ -41,11 +43,6 @@ impl State {
                 facts.taken.insert(eni.place);
             }
             if !eni.is_ours() {
-                // What it has is counted as held for as long as pods have it.
-                if eni.life != Life::Unmanaged {
-                    add(&mut facts.ipv4, &claims_only(&eni.tally().v4));
-                    add(&mut facts.ipv6, &claims_only(&eni.tally().v6));
-                }
                 continue;
             }
             let asked = self.asked_of(id);
@@ -60,8 +57,7 @@ impl State {
             }
             *per_card.entry(intent.place.card).or_insert(0) += 1;
             facts.taken.insert(intent.place);
-            let setback = intent.setback.as_ref();
-            if setback.is_none_or(|setback| passes(setback.error.kind)) {
+            if intent.comes() {
                 let brought = brings(intent.ipv4, intent.ipv6_prefixes);
                 add(&mut facts.ipv4, &brought.0);
                 add(&mut facts.ipv6, &brought.1);
@@ -81,13 +77,13 @@ impl State {
     }
 
     /// What of the facts decides whether anything is wanted: without the ENIs, and so without looking at each.
-    pub(super) fn summary(&self) -> Facts {
+    pub(super) fn summary(&self, waiters: u32) -> Facts {
         if !self.pool.is_even() {
-            return self.facts();
+            return self.facts(waiters);
         }
         let total = self.pool.total();
         let mut facts = Facts {
-            waiters: count(self.waiters().len()),
+            waiters,
             bound: self.bound,
             draining: self.draining,
             mode: self.mode(),
@@ -101,8 +97,7 @@ impl State {
             }
         }
         for intent in self.intents.iter().filter(|intent| self.is_unseen(intent)) {
-            let setback = intent.setback.as_ref();
-            if setback.is_none_or(|setback| passes(setback.error.kind)) {
+            if intent.comes() {
                 let brought = brings(intent.ipv4, intent.ipv6_prefixes);
                 add(&mut facts.ipv4, &brought.0);
                 add(&mut facts.ipv6, &brought.1);
@@ -144,8 +139,6 @@ impl State {
         }
         let room = |limit: u32, held: u64, asked: u32| limit.saturating_sub(count_of(held) + asked);
         let is_primary = *id == self.node.primary_eni || eni.place == crate::Place::PRIMARY;
-        let quiet = v4.owned + v4.cooling + v4.quarantined == 0
-            && v6.owned + v6.cooling + v6.quarantined == 0;
         EniStock {
             eni: id.clone(),
             place: eni.place,
@@ -161,12 +154,12 @@ impl State {
             ipv4,
             ipv6,
             empty_slots: count_of(v4.empty),
+            // That it is idle and nothing is under way, the planner sees by the rest.
             may_go: !is_primary
-                && quiet
+                && v4.quarantined == 0
+                && v6.quarantined == 0
                 && eni.life == Life::Ready
-                && eni.is_sound()
-                && !asked.busy
-                && eni.unsettled.is_none()
+                && eni.trouble.is_none()
                 && self.now.since(eni.since) >= OLD
                 && eni
                     .link
@@ -216,14 +209,14 @@ impl State {
     }
 
     fn subnet_gate(&self, subnet: &SubnetId, kind: SlotKind) -> Gate {
-        self.gate(&Spot::Subnet(subnet.clone(), kind))
+        self.gate(|| Spot::Subnet(subnet.clone(), kind))
     }
 
     fn room_gate(&self, id: &EniId, eni: &Eni, busy: bool, kind: SlotKind) -> Gate {
         if eni.trouble.is_some() || (kind != SlotKind::Address && !self.node.limits.prefixes) {
             return Gate::Closed;
         }
-        let gate = self.gate(&Spot::Assign(id.clone(), kind));
+        let gate = self.gate(|| Spot::Assign(id.clone(), kind));
         let subnet = eni.link.as_ref().map(|link| &link.subnet_id);
         let gate = subnet.map_or(gate, |subnet| gate.and(self.subnet_gate(subnet, kind)));
         if busy || eni.unsettled.is_some() || eni.life == Life::Attaching {
@@ -233,10 +226,15 @@ impl State {
         }
     }
 
-    pub(super) fn gate(&self, spot: &Spot) -> Gate {
-        match self.setbacks.get(spot) {
+    pub(super) fn gate(&self, spot: impl FnOnce() -> Spot) -> Gate {
+        if self.setbacks.is_empty() {
+            return Gate::Open;
+        }
+        let spot = spot();
+        match self.setbacks.get(&spot) {
             Some(setback) if setback.until > self.now => {
-                if passes(setback.error.kind) {
+                let kind = setback.error.kind;
+                if passes(kind) || unseen_yet(&spot, kind, setback.failures) {
                     Gate::Busy
                 } else {
                     Gate::Closed
@@ -244,6 +242,18 @@ impl State {
             }
             _ => Gate::Open,
         }
+    }
+}
+
+impl Intent {
+    /// Whether what it brings may still come by itself.
+    fn comes(&self) -> bool {
+        let Some(setback) = &self.setback else {
+            return true;
+        };
+        // A token that was used has made something, whether EC2 shows it yet or not.
+        let made = self.stage == IntentStage::Create && setback.error.kind == CallErrorKind::InUse;
+        made || passes(setback.error.kind)
     }
 }
 
@@ -299,15 +309,6 @@ fn stock(counts: &Counts, sound: bool) -> Stock {
     }
 }
 
-fn claims_only(counts: &Counts) -> Stock {
-    Stock {
-        addresses: count_of(counts.owned + counts.cooling),
-        owned: count_of(counts.owned),
-        cooling: count_of(counts.cooling),
-        ..Stock::default()
-    }
-}
-
 fn add(to: &mut Stock, more: &Stock) {
     to.supply = to.supply.saturating_add(more.supply);
     to.addresses = to.addresses.saturating_add(more.addresses);
@@ -319,9 +320,5 @@ fn add(to: &mut Stock, more: &Stock) {
 
 /// Saturates: no node has so many of anything, but for the addresses of a /80.
 pub(super) fn count_of(number: u64) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-fn count(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Intent, Phase, Spot, State, TornDown};
 use crate::planner::{self, Action, Facts};
-use crate::pool::Eni;
 use crate::state::facts::count_of;
 use crate::{Call, ClientToken, Family, IntentStage, Place, SecurityGroupId, SlotKind, SubnetId};
 
@@ -15,16 +14,16 @@ const GATHER: Duration = Duration::from_millis(2500);
 
 impl State {
     /// Carries the plan out: calls that need no intent at once, the others once their intent is on disk.
-    pub(super) fn grow(&mut self) {
+    pub(super) fn grow(&mut self, waiters: u32) {
         if self.phase != Phase::Running {
             return;
         }
         let limits = &self.node.limits;
-        if planner::is_content(&self.settings, limits, &self.summary()) {
+        if planner::is_content(&self.settings, limits, &self.summary(waiters)) {
             self.warm_at = None;
             return;
         }
-        let facts = self.facts();
+        let facts = self.facts(waiters);
         let plan = planner::grow(&self.settings, limits, &facts);
         if plan.is_empty() {
             self.warm_at = None;
@@ -109,12 +108,15 @@ impl State {
     }
 
     /// Refuses waiters that nothing in sight can serve by their deadline.
-    pub(super) fn refuse_hopeless(&mut self) {
-        if self.phase != Phase::Running || self.waiters().is_empty() {
+    pub(super) fn refuse_hopeless(&mut self, waiters: u32) {
+        if waiters == 0 || self.phase != Phase::Running {
             return;
         }
-        let facts = self.facts();
+        let facts = self.facts(waiters);
         let mut hope = self.hope(&facts);
+        if waiters <= hope {
+            return;
+        }
         let mut hopeless = BTreeSet::new();
         {
             let mut cooling = self.pool.cooled_at().peekable();
@@ -147,19 +149,29 @@ impl State {
     /// How many waiters may still be served by what is there, on its way, or can be asked for.
     pub(super) fn hope(&self, facts: &Facts) -> u32 {
         let families = self.settings.families.all();
-        let supply = families.iter().map(|family| match family {
-            Family::V4 => facts.ipv4.supply,
-            Family::V6 => facts.ipv6.supply,
+        let there = families.iter().map(|family| {
+            let supply = match family {
+                Family::V4 => facts.ipv4.supply,
+                Family::V6 => facts.ipv6.supply,
+            };
+            supply.saturating_add(self.mending(*family))
         });
-        let supply = supply.min().unwrap_or(0);
         let reach = facts.reach(&self.settings, &self.node.limits);
-        // What a troubled ENI holds, was asked to take and has room for may still come: its set-up is tried again.
-        let mending = self
-            .pool
+        there.min().unwrap_or(0).saturating_add(reach)
+    }
+
+    /// What troubled ENIs hold, were asked to take and have room for may still come: their set-up is tried again.
+    fn mending(&self, family: Family) -> u32 {
+        self.pool
             .enis()
             .filter(|(_, eni)| eni.is_ours() && eni.trouble.is_some())
             .map(|(id, eni)| {
                 let asked = self.asked_of(id);
+                let held = count_of(eni.tally().family(family).supply());
+                if family == Family::V6 {
+                    let coming = if asked.ipv6_prefixes > 0 { u32::MAX } else { 0 };
+                    return held.saturating_add(coming);
+                }
                 let limit = self.node.limits.ipv4_slots_per_eni.saturating_sub(1);
                 let taken = count_of(eni.tally().v4.slots) + asked.addresses + asked.prefixes;
                 let kind = if self.settings.delegation {
@@ -167,24 +179,15 @@ impl State {
                 } else {
                     SlotKind::Address
                 };
-                let room = match self.gate(&Spot::Assign(id.clone(), kind)) {
+                let room = match self.gate(|| Spot::Assign(id.clone(), kind)) {
                     planner::Gate::Closed => 0,
                     planner::Gate::Open | planner::Gate::Busy => limit.saturating_sub(taken),
                 };
                 room.saturating_mul(kind.addresses())
                     .saturating_add(asked.addresses)
                     .saturating_add(asked.prefixes.saturating_mul(16))
-                    .saturating_add(mendable(eni, families))
+                    .saturating_add(held)
             })
-            .fold(0, u32::saturating_add);
-        supply.saturating_add(reach).saturating_add(mending)
+            .fold(0, u32::saturating_add)
     }
-}
-
-/// What an ENI holds that pods will get once it is mended.
-fn mendable(eni: &Eni, families: &[Family]) -> u32 {
-    let supplies = families
-        .iter()
-        .map(|family| count_of(eni.tally().family(*family).supply()));
-    supplies.min().unwrap_or(0)
 }

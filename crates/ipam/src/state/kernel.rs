@@ -149,14 +149,9 @@ impl State {
     fn find_strays(&mut self, in_use: &[IpAddr]) {
         let now = self.now;
         let cooled = now.after(self.settings.cooldown);
-        let mut found = Vec::new();
-        for ip in in_use {
-            let slot = self.pool.slot_of(ip);
-            if let Some(slot) = slot.filter(|_| self.pool.claim(ip).is_none()) {
-                self.pool.set_claim(*ip, slot, Claim::Stray, now);
-                found.push(ip.to_string());
-            }
-        }
+        let unknown = in_use.iter().filter(|ip| self.pool.claim(ip).is_none());
+        self.preparation.strangers = unknown.copied().collect();
+        self.claim_for_strays();
         let gone: Vec<(IpAddr, IpNet)> = self
             .pool
             .strays()
@@ -174,13 +169,31 @@ impl State {
         if self.pool.strays().next().is_some() {
             self.preparation.due = Some(now.after(LOOK_AGAIN));
         }
-        if !found.is_empty() {
-            self.tell(format!(
-                "pods have {}, and the books do not know which pods: they keep their addresses, and nobody else \
-                 gets them until their links have gone",
-                found.join(", ")
-            ));
+    }
+
+    /// Slots may come later than the links that have their addresses: a Describe need not show all at once.
+    pub(super) fn claim_for_strays(&mut self) {
+        let now = self.now;
+        let strangers = self.preparation.strangers.iter();
+        let found: Vec<(IpAddr, IpNet)> = strangers
+            .filter_map(|ip| Some((*ip, self.pool.slot_of(ip)?)))
+            .collect();
+        if found.is_empty() {
+            return;
         }
+        for (ip, slot) in &found {
+            self.preparation.strangers.remove(ip);
+            if self.pool.claim(ip).is_none() {
+                self.pool.set_claim(*ip, *slot, Claim::Stray, now);
+            }
+        }
+        self.preparation.due.get_or_insert(now.after(LOOK_AGAIN));
+        let found: Vec<String> = found.iter().map(|(ip, _)| ip.to_string()).collect();
+        self.tell(format!(
+            "pods have {}, and the books do not know which pods: they keep their addresses, and nobody else gets \
+             them until their links have gone",
+            found.join(", ")
+        ));
     }
 
     /// Asks the kernel soon whether pods are gone whose books were lost, if there are any.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Phase, State};
+use super::calls::ATTACHED_AFTER;
+use super::{Phase, State, TornDown};
 use crate::pool::{Claim, Eni, Holding, Life};
 use crate::{
     Attachment, Call, CallError, CallId, CallReply, EniFacts, EniId, EniLink, IntentStage, Place,
@@ -189,7 +190,7 @@ impl State {
             .map(|(net, _)| *net)
             .collect();
         for net in &ended {
-            if self.tombstones.contains_key(net) {
+            if self.leaves(net) {
                 self.gone(net);
             } else {
                 self.pool.lose(net);
@@ -200,15 +201,30 @@ impl State {
         }
         for net in &facts.slots {
             let known = self.pool.eni_of(net).is_some();
-            if (facts.managed || known) && !self.is_older_than_its_end(net, asked) {
+            let overtaken = self.pool.overlapping(net).iter().any(|other| {
+                let on = self.pool.eni_of(other);
+                on.is_some_and(|(_, eni)| !outweighs(eni, asked))
+            });
+            // It was given back here, and has come with another ENI since.
+            let moved = self
+                .pool
+                .eni_of(net)
+                .is_some_and(|(id, eni)| *id != facts.id && !outweighs(eni, asked));
+            if moved {
+                // Or it was taken and given again behind our back: a view that is newer than the reply tells.
+                self.describe_at.get_or_insert(now.after(LAG));
+            }
+            let old = overtaken || moved || self.is_older_than_its_end(&facts.id, net, asked);
+            if (facts.managed || known) && !old {
                 self.hold(&facts.id, *net);
             }
         }
     }
 
-    /// Whether the slot was given back too short a time before this Describe for it to know.
-    fn is_older_than_its_end(&self, net: &IpNet, asked: Time) -> bool {
-        let end = self.tombstones.get(net).and_then(|it| it.given_back);
+    /// Whether the ENI gave the slot back too short a time before this Describe for it to know.
+    fn is_older_than_its_end(&self, id: &EniId, net: &IpNet, asked: Time) -> bool {
+        let tombstone = self.tombstones.get(net).filter(|it| it.eni == *id);
+        let end = tombstone.and_then(|it| it.given_back);
         end.is_some_and(|end| asked < end.after(LAG))
     }
 
@@ -232,6 +248,11 @@ impl State {
                 .take_if(|settled_by| *settled_by <= describe);
             let eni = intent.stage.eni();
             let found = eni.and_then(|eni| attached.get(eni));
+            if found.is_some_and(|(facts, _)| !facts.managed) && intent.call.is_none() {
+                // It is not ours to touch any more.
+                self.changed();
+                continue;
+            }
             match (found, &intent.stage) {
                 // It goes, and is still there.
                 #[expect(
@@ -244,7 +265,15 @@ impl State {
                         intent.version = self.changed();
                     }
                 }
-                (Some(_), IntentStage::Delete(_)) => {}
+                (Some((_, attachment)), IntentStage::Delete(eni)) => {
+                    let failures = intent.setback.as_ref().map_or(0, |it| it.failures);
+                    if failures >= ATTACHED_AFTER && intent.call.is_none() {
+                        intent.stage = IntentStage::Detach(eni.clone(), attachment.id.clone());
+                        intent.torn_down = TornDown::No;
+                        intent.setback = None;
+                        intent.version = self.changed();
+                    }
+                }
                 // It is off the instance.
                 (None, IntentStage::Detach(eni, _)) if intent.call.is_none() => {
                     let known = self.pool.eni(eni);

@@ -7,9 +7,10 @@ use crate::{CallErrorKind, Mode, Time};
 
 /// After so long without a success, only what who waits needs is asked for.
 const ALLOCATE_ONLY_AFTER: Duration = Duration::from_mins(2);
-/// After so long, nothing is asked for, but for a try now and then.
+/// After so long, nothing is asked for.
 const FROZEN_AFTER: Duration = Duration::from_mins(10);
-/// How often a frozen pool that froze by itself tries.
+/// How long after the last failure everything is tried again: else a pool that nobody asks anything of would never learn
+/// that EC2 works again.
 const TRY_EVERY: Duration = Duration::from_mins(2);
 /// So many failures in a row are needed besides.
 const FAILURES: u32 = 5;
@@ -22,8 +23,8 @@ pub(super) struct Troubles {
     since: Option<Time>,
     /// How long after it the last was: the mode changes with a failure, when it can be told, and not with time alone.
     lasted: Duration,
-    /// When a frozen pool may try again.
-    thaw: Option<Time>,
+    /// When everything is tried again.
+    again: Option<Time>,
 }
 
 impl State {
@@ -35,9 +36,8 @@ impl State {
 
     /// A call that changes something has worked, or failed in a way that tells nothing of EC2's health.
     pub(super) fn note_success(&mut self) {
-        let before = self.mode();
-        self.troubles = Troubles::default();
-        if before != self.mode() {
+        let before = std::mem::take(&mut self.troubles).sustained();
+        if before != Mode::Normal && self.set_mode.is_none() {
             self.tell("EC2 works again: the pool is back in mode normal".to_owned());
         }
     }
@@ -54,14 +54,15 @@ impl State {
         ) {
             return;
         }
-        let (before, now) = (self.mode(), self.now);
+        let (before, now) = (self.troubles.sustained(), self.now);
         self.troubles.failures += 1;
         self.troubles.lasted = now.since(*self.troubles.since.get_or_insert(now));
-        if self.troubles.sustained() == Mode::Frozen {
-            self.troubles.thaw = Some(now.after(TRY_EVERY));
+        if self.troubles.sustained() != Mode::Normal {
+            self.troubles.again = Some(now.after(TRY_EVERY));
         }
-        let after = self.mode();
-        if before != after {
+        // A try that fails changes nothing that was told.
+        let after = self.troubles.sustained();
+        if before != after && self.set_mode.is_none() {
             self.tell(format!(
                 "EC2 has not done anything that it was asked to for {} s: the pool is in mode {after} until a call \
                  works again; pods get the addresses that are held",
@@ -83,15 +84,38 @@ impl Troubles {
     }
 
     fn mode(&self, now: Time) -> Mode {
-        match (self.sustained(), self.thaw) {
-            // A try, for those that wait.
-            (Mode::Frozen, Some(thaw)) if thaw <= now => Mode::AllocateOnly,
-            (Mode::Frozen, None) => Mode::AllocateOnly,
-            (mode, _) => mode,
+        if self.again.is_some_and(|again| again <= now) {
+            Mode::Normal
+        } else {
+            self.sustained()
         }
     }
 
     pub(super) fn next_due(&self, set: Option<Mode>) -> Option<Time> {
-        self.thaw.filter(|_| set.is_none())
+        self.again.filter(|_| set.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_needs_as_many_failures_and_as_long_a_time() {
+        for (failures, seconds, mode) in [
+            (4, 3_600, Mode::Normal),
+            (5, 119, Mode::Normal),
+            (5, 120, Mode::AllocateOnly),
+            (6, 599, Mode::AllocateOnly),
+            (6, 600, Mode::Frozen),
+            (4, 600, Mode::Normal),
+        ] {
+            let troubles = Troubles {
+                failures,
+                lasted: Duration::from_secs(seconds),
+                ..Troubles::default()
+            };
+            assert_eq!(troubles.sustained(), mode, "{failures} in {seconds} s");
+        }
     }
 }

@@ -130,12 +130,13 @@ impl State {
             let sandbox = &add.request.sandbox;
             let told = self.is_told(sandbox);
             match self.standing(sandbox) {
-                Standing::Nothing | Standing::Coming => self.adds.push(add),
+                Standing::Nothing | Standing::Unwritten => self.adds.push(add),
+                Standing::Unusable if told => self.adds.push(add),
                 Standing::Lost if told => {
                     let refusal = self.refuse_lost(sandbox);
                     self.answer(add.request.request, Answer::Refused(refusal));
                 }
-                Standing::Lost => {
+                Standing::Lost | Standing::Unusable => {
                     // Nobody was told of it: another address will do.
                     self.release(sandbox);
                     self.adds.push(add);
@@ -158,7 +159,7 @@ impl State {
         let Some(owner) = self.pool.owner(sandbox) else {
             return Standing::Nothing;
         };
-        let mut ready = owner.version <= self.written;
+        let mut usable = true;
         for ip in &owner.addresses {
             let Some(claimed) = self.pool.claim(ip) else {
                 return Standing::Lost;
@@ -172,12 +173,12 @@ impl State {
             if Pool::state_of(eni, slot, Some(&claimed.claim)) == AddressState::Quarantined {
                 return Standing::Lost;
             }
-            ready &= eni.gives() && slot.holding == Holding::Held && slot.routing == Routing::Done;
+            usable &= eni.gives() && slot.holding == Holding::Held && slot.routing == Routing::Done;
         }
-        if ready {
-            Standing::Ready
-        } else {
-            Standing::Coming
+        match (usable, owner.version <= self.written) {
+            (false, _) => Standing::Unusable,
+            (true, false) => Standing::Unwritten,
+            (true, true) => Standing::Ready,
         }
     }
 
@@ -210,23 +211,28 @@ impl State {
         if self.going || self.phase != Phase::Running {
             return;
         }
-        let waiting: Vec<AddRequest> = self
-            .waiters()
-            .into_iter()
-            .map(|add| add.request.clone())
-            .collect();
-        for request in waiting {
+        let families = self.settings.families.all();
+        for at in 0..self.adds.len() {
+            let Some(Add { request, .. }) = self.adds.get(at) else {
+                return;
+            };
+            if self.pool.owner(&request.sandbox).is_some() {
+                continue;
+            }
+            if !self.pool.has_free(families) {
+                return;
+            }
             let owner = Owner {
-                pod: request.pod,
-                network: request.network,
-                netns: request.netns,
+                pod: request.pod.clone(),
+                network: request.network.clone(),
+                netns: request.netns.clone(),
                 addresses: Vec::new(),
                 since: self.now,
                 version: BooksVersion(self.version.0 + 1),
                 told: None,
             };
-            let families = self.settings.families.all();
-            if !self.pool.grant(&request.sandbox, families, owner) {
+            let sandbox = request.sandbox.clone();
+            if !self.pool.grant(sandbox, families, owner) {
                 return;
             }
             self.changed();
@@ -244,6 +250,11 @@ impl State {
             .filter(|add| self.pool.owner(&add.request.sandbox).is_none())
             .filter(|add| seen.insert(&add.request.sandbox))
             .collect()
+    }
+
+    /// How many those are.
+    pub(super) fn waiting(&self) -> u32 {
+        u32::try_from(self.waiters().len()).unwrap_or(u32::MAX)
     }
 
     /// What the sandbox holds, also while its ADD is not answered yet because the books are being written.
@@ -268,8 +279,10 @@ impl State {
 enum Standing {
     /// It has none.
     Nothing,
-    /// They are not routed, or not in the books on disk.
-    Coming,
+    /// They are not in the books on disk.
+    Unwritten,
+    /// One is not routed, or its ENI gives none (any more).
+    Unusable,
     /// It can be told.
     Ready,
     /// EC2 does not hold one of them.

@@ -5,24 +5,13 @@ use crate::pool::{Claim, Claimed, Eni, Holding, Life, Pool};
 use crate::{
     AddressEntry, AddressView, CoolingEntry, EniEntry, EniId, EniIntent, EniState, EniView,
     GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, SlotView, Time, Tombstone,
-    WaiterView,
+    Totals, WaiterView,
 };
 
 impl State {
     /// What the books must say now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let enis = self.pool.enis().map(|(id, eni)| EniEntry {
-            id: id.clone(),
-            place: eni.place,
-            link: eni.link.clone().filter(|_| eni.life != Life::Absent),
-            managed: eni.life != Life::Unmanaged,
-            slots: eni
-                .slots()
-                .filter(|(_, slot)| slot.holding == Holding::Held)
-                .map(|(net, _)| *net)
-                .collect(),
-        });
         let grants = self.pool.owners().map(|(sandbox, owner)| GrantEntry {
             sandbox: sandbox.clone(),
             pod: owner.pod.clone(),
@@ -54,7 +43,7 @@ impl State {
         });
         Ledger {
             version: self.version,
-            enis: enis.collect(),
+            enis: self.eni_entries().collect(),
             grants: grants.collect(),
             cooling: cooling.collect(),
             intents: self.intents.iter().map(Intent::entry).collect(),
@@ -62,11 +51,25 @@ impl State {
         }
     }
 
+    pub(super) fn eni_entries(&self) -> impl Iterator<Item = EniEntry> {
+        self.pool.enis().map(|(id, eni)| EniEntry {
+            id: id.clone(),
+            place: eni.place,
+            link: eni.link.clone().filter(|_| eni.life != Life::Absent),
+            managed: eni.life != Life::Unmanaged,
+            slots: eni
+                .slots()
+                .filter(|(_, slot)| slot.holding == Holding::Held)
+                .map(|(net, _)| *net)
+                .collect(),
+        })
+    }
+
     fn entry(&self, ip: &std::net::IpAddr, claimed: &Claimed) -> Option<AddressEntry> {
         Some(AddressEntry {
             address: *ip,
             slot: claimed.slot,
-            eni: self.pool.eni_of(&claimed.slot)?.0.clone(),
+            eni: self.pool.eni_id_of(&claimed.slot)?.clone(),
         })
     }
 
@@ -86,8 +89,7 @@ impl State {
         if self.disk_setback.is_some() {
             return Err(self.refuse_books());
         }
-        let mut facts = self.facts();
-        facts.waiters = facts.waiters.saturating_add(1);
+        let facts = self.facts(self.waiting().saturating_add(1));
         let cooled = self.pool.cooled_at().take_while(|(at, _)| *at <= now);
         let cooled = u32::try_from(cooled.count()).unwrap_or(u32::MAX);
         if facts.waiters <= self.hope(&facts).saturating_add(cooled) {
@@ -95,6 +97,13 @@ impl State {
         } else {
             Err(self.refuse_no_growth(&facts))
         }
+    }
+
+    /// How many addresses there are of each state, IPv4 and IPv6: what [`State::view`] counts, without a look at each.
+    #[must_use]
+    pub fn totals(&self) -> (Totals, Totals) {
+        let total = self.pool.total();
+        (total.v4.totals(), total.v6.totals())
     }
 
     /// The whole pool, as data.
@@ -110,12 +119,13 @@ impl State {
             since: add.since,
             deadline: add.request.deadline,
         });
+        let (ipv4, ipv6) = self.totals();
         PoolView {
             node: self.node.clone(),
             settings: self.settings.clone(),
             mode: self.mode(),
-            ipv4: self.pool.total().v4.totals(),
-            ipv6: self.pool.total().v6.totals(),
+            ipv4,
+            ipv6,
             enis,
             waiters: waiters.collect(),
             pending_calls: self.pending_calls(),

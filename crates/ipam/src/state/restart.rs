@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{Intent, Phase, State, Tombstone, TornDown};
-use crate::pool::{Claim, Eni, Life, Owner};
+use crate::pool::{Claim, Eni, Holding, Life, Owner};
 use crate::{AddressEntry, CallId, EniEntry, EniId, EniIntent, IntentStage, Ledger, SeenEni, Time};
 
 impl State {
@@ -17,10 +17,19 @@ impl State {
         let Some(ledger) = books else {
             return;
         };
-        let agreed = seen.is_some_and(|seen| agree(&ledger, seen));
+        let agreed = seen.is_some_and(|seen| {
+            let leaving = ledger.tombstones.iter().map(|it| it.slot);
+            agree(&ledger.enis, &leaving.collect(), seen)
+        });
         self.version = ledger.version;
         self.requested = ledger.version;
         self.written = ledger.version;
+        let held: Vec<(EniId, IpNet)> = ledger
+            .enis
+            .iter()
+            .filter(|eni| eni.link.is_some())
+            .flat_map(|eni| eni.slots.iter().map(|net| (eni.id.clone(), *net)))
+            .collect();
         self.restore(ledger);
         if !agreed {
             return;
@@ -29,14 +38,19 @@ impl State {
         // What was under way is asked about meanwhile.
         self.phase = Phase::Running;
         self.preparation.due = Some(self.now);
-        let held: Vec<(EniId, IpNet)> = self
-            .pool
-            .enis()
-            .filter(|(_, eni)| eni.link.is_some())
-            .flat_map(|(id, eni)| eni.slots().map(|(net, _)| (id.clone(), *net)))
-            .collect();
         for (id, net) in held {
             self.pool.hold(&id, net, self.now);
+        }
+        // What pods have and the books do not say is held, EC2 had taken away before.
+        let lost: Vec<IpNet> = self
+            .pool
+            .enis()
+            .flat_map(|(_, eni)| eni.slots())
+            .filter(|(_, slot)| slot.holding == Holding::Unconfirmed)
+            .map(|(net, _)| *net)
+            .collect();
+        for net in &lost {
+            self.pool.lose(net);
         }
         let settled_by = Some(CallId(1));
         for intent in &mut self.intents {
@@ -50,7 +64,8 @@ impl State {
     /// Whether IMDS shows what the pool holds. Where it does not for longer than it lags, [`Event::Doubt`](crate::Event::Doubt) is due.
     #[must_use]
     pub fn agrees_with(&self, seen: &[SeenEni]) -> bool {
-        agree(&self.ledger(), seen)
+        let enis: Vec<EniEntry> = self.eni_entries().collect();
+        agree(&enis, &self.tombstones.keys().copied().collect(), seen)
     }
 
     fn restore(&mut self, ledger: Ledger) {
@@ -95,7 +110,9 @@ impl State {
             self.pool.set_claim(address, slot, claim, entry.since);
         }
         for entry in ledger.tombstones {
-            self.pool.set_leaving(&entry.slot, true);
+            if entry.given_back.is_none() {
+                self.pool.set_leaving(&entry.slot, true);
+            }
             let tombstone = Tombstone {
                 eni: entry.eni,
                 version: ledger.version,
@@ -132,13 +149,8 @@ impl State {
 
 /// Whether IMDS shows just the ENIs of the books, and on each just the slots: those that are on their way out may be
 /// there or not.
-fn agree(ledger: &Ledger, seen: &[SeenEni]) -> bool {
-    let known: Vec<&EniEntry> = ledger
-        .enis
-        .iter()
-        .filter(|eni| eni.link.is_some())
-        .collect();
-    let leaving: BTreeSet<&IpNet> = ledger.tombstones.iter().map(|it| &it.slot).collect();
+fn agree(enis: &[EniEntry], leaving: &BTreeSet<IpNet>, seen: &[SeenEni]) -> bool {
+    let known: Vec<&EniEntry> = enis.iter().filter(|eni| eni.link.is_some()).collect();
     known.len() == seen.len()
         && known.iter().all(|entry| {
             let Some(link) = &entry.link else {

@@ -10,5 +10,6 @@ mod page;
 mod rules;
 mod suites_find;
 mod torture_finds;
+mod tries;
 mod why;
 mod world;

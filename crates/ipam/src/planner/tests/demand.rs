@@ -46,6 +46,8 @@ fn an_eni_is_not_made_for_what_the_low_mark_does_not_miss() {
     let facts = node(vec![eni(0, 0).holding(9, 0, 0), eni(1, 6).holding(3, 0, 0)]);
     let plan = |facts: &Facts| grow(&settings(Warm::Demand(Dial::Balanced)), &m5_large(), facts);
     assert_eq!(plan(&facts), [assign(1, SlotKind::Address, 6)]);
+    let facts = node(vec![eni(0, 0).holding(9, 0, 0), eni(1, 2).holding(3, 0, 0)]);
+    assert_eq!(plan(&facts), [assign(1, SlotKind::Address, 2)]);
     // With room for one alone, another ENI is made, and filled to the high mark.
     let facts = node(vec![eni(0, 0).holding(9, 0, 0), eni(1, 1).holding(8, 0, 0)]);
     assert_eq!(

@@ -42,6 +42,21 @@ fn nothing_goes_while_anybody_waits_the_node_drains_or_ec2_is_in_trouble() {
             assert_eq!(plan(&settings, &facts), [], "{mode} {draining}");
         }
     }
+    // Nor does an ENI of a node whose pods have IPv6 alone.
+    let ipv6 = Settings {
+        families: Families::V6,
+        ..settings(ip(1, 1))
+    };
+    let two = || vec![eni(0, 0).with_ipv6_prefix(1), eni(1, 0).with_ipv6_prefix(0)];
+    assert_eq!(plan(&ipv6, &node(two())), [drain(1)]);
+    for (mode, draining) in [(Mode::Normal, true), (Mode::AllocateOnly, false)] {
+        let facts = Facts {
+            mode,
+            draining,
+            ..node(two())
+        };
+        assert_eq!(plan(&ipv6, &facts), [], "{mode} {draining}");
+    }
 }
 
 /// amazon-vpc-cni-k8s#2203, #2368.

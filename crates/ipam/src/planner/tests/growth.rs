@@ -338,6 +338,14 @@ fn where_no_prefix_is_to_be_had_addresses_serve_and_prefixes_come_back() {
         ..m5_large()
     };
     assert_eq!(grow(&delegated, &old, &facts)[0], assign(0, Address, 9));
+    // Three prefixes' worth, to the last address.
+    let mut facts = node(vec![eni(0, 60).holding(0, 0, 1)]);
+    facts.enis[0].prefixes = Gate::Closed;
+    facts.subnets[0].prefixes = Gate::Closed;
+    assert_eq!(
+        plan(&super::delegated(prefixes(3)), &facts),
+        [assign(0, SlotKind::Address, 47)]
+    );
 }
 
 #[test]

@@ -413,6 +413,17 @@ proptest! {
     }
 
     #[test]
+    fn where_an_eni_has_room_stock_alone_says_whether_anything_is_asked_for(world in any_world()) {
+        let (settings, mut limits, mut facts) = world;
+        all_open(&mut facts);
+        (limits.prefixes, limits.ipv6_slots_per_eni) = (true, 1_000);
+        facts.enis[0].ipv4_room = 100_000;
+        facts.enis[0].ipv6_room = 1_000;
+        let content = is_content(&settings, &limits, &facts);
+        prop_assert_eq!(content, grow(&settings, &limits, &facts).is_empty());
+    }
+
+    #[test]
     fn what_is_out_of_reach_is_not_asked_for_and_reach_is_within_the_limit(world in any_world()) {
         let (settings, limits, facts) = world;
         let plan = grow(&settings, &limits, &facts);

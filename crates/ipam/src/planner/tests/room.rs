@@ -106,4 +106,26 @@ fn the_first_new_eni_of_a_dual_stack_node_goes_where_ipv6_is() {
     // An ENI has room for IPv6: both go where prefixes are.
     facts.enis[0].ipv6_room = 1;
     assert_eq!(reach(&dual, &facts), (144 + 144, 144 + 144));
+    facts.enis[0].ipv6_room = 0;
+    // So they do where IPv6 is there already, and the one that is left where an ENI that is being made has room for it.
+    let there = facts.enis[0].clone().with_ipv6_prefix(0);
+    let subnets = facts.subnets.clone();
+    assert_eq!(
+        reach(
+            &dual,
+            &Facts {
+                subnets,
+                ..node(vec![there])
+            }
+        ),
+        (144 + 144, 144 + 144)
+    );
+    facts.enis_per_card.insert(0, 2);
+    for (ipv6_room, ipv4) in [(0, 9), (1, 144), (2, 144)] {
+        facts.coming = vec![ComingEni {
+            ipv4_room: 0,
+            ipv6_room,
+        }];
+        assert_eq!(reach(&dual, &facts), (ipv4, 144));
+    }
 }

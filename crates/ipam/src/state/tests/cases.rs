@@ -70,10 +70,7 @@ fn gave_back() -> GaveBack {
     for n in 0..2 {
         world.del(n);
     }
-    while world.eni("eni-0").slots.len() > 1 {
-        world.calm();
-        world.advance(1_000);
-    }
+    world.go_on_until(|world| world.held_by_ec2() == 1);
     world.calm();
     let left = world.eni("eni-0").slots.clone();
     let mut gone = facts.slots.clone();

@@ -1,7 +1,7 @@
 //! What the searches found, one rule each.
 
 use super::look::{carry_out, granted, is_call};
-use super::world::{COOLDOWN, Fate, World, targets};
+use super::world::{COOLDOWN, Fate, World, fresh, targets};
 use crate::*;
 
 /// Two of three addresses are on their way out; what is to be done first is to take their routes away.
@@ -14,15 +14,7 @@ fn about_to_unroute() -> World {
     for n in 0..2 {
         world.del(n);
     }
-    while !world.todo.iter().any(is_unroute) {
-        if world.todo.is_empty() && world.replies.is_empty() {
-            world.advance(1_000);
-        } else if world.todo.is_empty() {
-            world.deliver(0);
-        } else {
-            world.carry_out(0, Fate::Works);
-        }
-    }
+    world.until_to_do(is_unroute);
     world
 }
 
@@ -34,6 +26,11 @@ fn is_unroute(effect: &Effect) -> bool {
 fn routes_that_cannot_be_removed_are_tried_again_and_the_eni_serves_on() {
     let mut world = about_to_unroute();
     carry_out(&mut world, is_unroute, Fate::Fails(CallErrorKind::Other));
+    world.advance(749);
+    world.step(Event::PodsBound(0));
+    assert!(!world.todo.iter().any(is_unroute));
+    world.advance(251);
+    assert!(world.todo.iter().any(is_unroute));
     for _ in 0..60 {
         world.advance(10_000);
         world.calm();
@@ -83,13 +80,7 @@ fn an_eni_that_is_ready_stays_so_when_the_reply_to_its_attachment_comes_late() {
     let mut world = World::started(targets(0, 0));
     let requests = [1, 2, 3, 4].map(|n| world.add(n, 60_000));
     let attach = |effect: &Effect| is_call(effect, "AttachNetworkInterface");
-    while !world.todo.iter().any(attach) {
-        if world.todo.is_empty() {
-            world.deliver(0);
-        } else {
-            world.carry_out(0, Fate::Works);
-        }
-    }
+    world.until_to_do(attach);
     let at = world.todo.iter().position(attach).unwrap();
     world.carry_out(at, Fate::Works);
     world.step(Event::Doubt);
@@ -111,4 +102,51 @@ fn an_eni_that_is_ready_stays_so_when_the_reply_to_its_attachment_comes_late() {
     assert_eq!(world.state.view().enis[1].state, EniState::Ready);
     world.calm();
     assert_eq!(world.leaked(), []);
+}
+
+#[test]
+fn an_eni_of_addresses_that_ec2_refuses_for_want_of_prefixes_is_not_asked_for_again_at_once() {
+    let mut world = World::new(targets(4, 0));
+    world.step(fresh());
+    world.until_to_do(|effect| is_call(effect, "CreateNetworkInterface"));
+    let mut asked = 0;
+    for _ in 0..20 {
+        while let Some(nth) =
+            (world.todo.iter()).position(|it| is_call(it, "CreateNetworkInterface"))
+        {
+            asked += 1;
+            world.carry_out(nth, Fate::Fails(CallErrorKind::PrefixesExhausted));
+            world.deliver(world.replies.len() - 1);
+        }
+        while !world.todo.is_empty() && !is_call(&world.todo[0], "CreateNetworkInterface") {
+            world.carry_out(0, Fate::Works);
+        }
+        world.advance(1_000);
+    }
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn an_eni_that_is_shown_and_not_found_is_asked_about_less_and_less_often() {
+    let mut world = World::new(targets(4, 0));
+    world.step(fresh());
+    let modify = "ModifyNetworkInterfaceAttribute";
+    world.until_to_do(|effect| is_call(effect, modify));
+    let before = world.asked.len();
+    for _ in 0..1_800 {
+        while let Some(it) = world.todo.first() {
+            let fate = if is_call(it, modify) {
+                Fate::Fails(CallErrorKind::NotFound)
+            } else {
+                Fate::Works
+            };
+            world.carry_out(0, fate);
+        }
+        while !world.replies.is_empty() {
+            world.deliver(0);
+        }
+        world.advance(1_000);
+    }
+    let asked = world.asked.len() - before;
+    assert!(asked < 60, "{asked} calls in half an hour");
 }

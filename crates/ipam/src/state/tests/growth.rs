@@ -53,8 +53,10 @@ fn what_ec2_refuses_reaches_the_waiter_in_full_and_is_not_asked_again_at_once() 
         let next = world.add(4, 60_000);
         assert_eq!(refused(&world, next).reason, reason);
         assert_eq!(world.asked.len(), asked);
-        // And forgotten after a while.
-        world.advance(31_000);
+        // And forgotten when it said so.
+        let (_, again) = refusal.next.split_once("again in ").unwrap();
+        let (seconds, _) = again.split_once(' ').unwrap();
+        world.advance(seconds.parse::<u64>().unwrap() * 1_000);
         let later = world.add(5, 60_000);
         world.calm();
         granted(&world, later);
@@ -151,19 +153,48 @@ fn an_eni_is_made_once_however_its_calls_end() {
 }
 
 #[test]
+fn a_call_on_the_way_of_an_eni_that_was_throttled_is_made_again_in_its_time_and_not_before() {
+    for action in [
+        "CreateNetworkInterface",
+        "AttachNetworkInterface",
+        "ModifyNetworkInterfaceAttribute",
+        "DetachNetworkInterface",
+        "DeleteNetworkInterface",
+    ] {
+        let mut world = World::started(targets(1, 0));
+        for n in 0..4 {
+            world.add(n, 60_000);
+        }
+        let call = |effect: &Effect| is_call(effect, action);
+        if matches!(action, "DetachNetworkInterface" | "DeleteNetworkInterface") {
+            world.calm();
+            for n in 0..4 {
+                world.del(n);
+            }
+        }
+        world.until_to_do(call);
+        carry_out(&mut world, call, Fate::Fails(CallErrorKind::Throttled));
+        let made = |world: &World| {
+            let calls = world.asked.iter().filter(|call| call.action() == action);
+            calls.count()
+        };
+        world.calm();
+        world.advance(749);
+        world.step(Event::PodsBound(0));
+        assert_eq!(made(&world), 1, "{action}");
+        world.advance(251);
+        assert_eq!(made(&world), 2, "{action}");
+    }
+}
+
+#[test]
 fn an_eni_that_cannot_be_attached_is_deleted_and_the_waiter_told_why() {
     let mut world = World::started(targets(0, 0));
     for n in 0..4 {
         world.add(n, 60_000);
     }
     let attach = |effect: &Effect| is_call(effect, "AttachNetworkInterface");
-    while !world.todo.iter().any(attach) {
-        if world.todo.is_empty() {
-            world.deliver(0);
-        } else {
-            world.carry_out(0, Fate::Works);
-        }
-    }
+    world.until_to_do(attach);
     carry_out(&mut world, attach, Fate::Fails(CallErrorKind::EniLimit));
     let refusals: Vec<_> = world
         .answers
@@ -344,18 +375,9 @@ fn a_token_does_not_come_again_after_a_crash_in_the_same_moment() {
         world.add(n, 60_000);
     }
     let create = |effect: &Effect| is_call(effect, "CreateNetworkInterface");
-    while !world.todo.iter().any(create) {
-        world.carry_out(0, Fate::Works);
-    }
+    world.until_to_do(create);
     world.crash(false);
-    while !world
-        .todo
-        .iter()
-        .any(|effect| matches!(effect, Effect::PrepareNode(_)))
-    {
-        world.carry_out(0, Fate::Works);
-        world.deliver(0);
-    }
+    world.until_to_do(|effect| matches!(effect, Effect::PrepareNode(_)));
     for n in 3..7 {
         world.add(n, 60_000);
     }
@@ -441,10 +463,7 @@ fn a_reply_that_was_cut_short_is_settled_by_a_describe() {
     let mut world = World::new(targets(3, 0));
     world.step(fresh());
     let assign = |effect: &Effect| is_call(effect, "AssignPrivateIpAddresses");
-    while !world.todo.iter().any(assign) {
-        world.carry_out(0, Fate::Works);
-        world.deliver(0);
-    }
+    world.until_to_do(assign);
     let at = world.todo.iter().position(assign).unwrap();
     world.carry_out(at, Fate::Works);
     // EC2 has assigned three; the XML ends after the first, and the SDK takes it for all.
@@ -460,6 +479,33 @@ fn a_reply_that_was_cut_short_is_settled_by_a_describe() {
     world.calm();
     assert_eq!(world.state.view().ipv4.held, 3);
     assert_eq!(world.held_by_ec2(), 3, "nothing was asked for twice");
+}
+
+#[test]
+fn the_slots_of_a_new_eni_that_a_reply_leaves_out_are_found_once_it_is_attached() {
+    let mut world = World::new(targets(6, 0));
+    world.step(fresh());
+    let create = |effect: &Effect| is_call(effect, "CreateNetworkInterface");
+    world.until_to_do(create);
+    let at = world.todo.iter().position(create).unwrap();
+    world.carry_out(at, Fate::Works);
+    let Some(Event::CallDone {
+        outcome: Ok(CallReply::Created(facts)),
+        ..
+    }) = world.replies.last_mut()
+    else {
+        panic!("{:?}", world.replies);
+    };
+    assert_eq!(facts.slots.len(), 3);
+    facts.slots.truncate(1);
+    // Nothing is asked for that would show it besides.
+    world.step(Event::SetMode(Some(Mode::AllocateOnly)));
+    for _ in 0..10 {
+        world.calm();
+        world.advance(5_000);
+    }
+    assert_eq!(world.held_by_ec2(), 6, "nothing was asked for twice");
+    assert_eq!(world.state.view().ipv4.free, 6);
 }
 
 #[test]
@@ -479,4 +525,34 @@ fn a_subnet_that_has_not_all_that_is_asked_for_is_asked_for_fewer() {
         .filter(|request| matches!(world.answers.get(request), Some(Answer::Granted(_))));
     assert!(granted.count() >= 3, "{:?}", world.asked);
     assert_eq!(world.subnet_left, 0, "{:?}", world.asked);
+}
+
+#[test]
+fn what_a_subnet_has_left_is_asked_for_at_once_and_its_end_is_told() {
+    let mut world = World::started(targets(0, 0));
+    world.subnet_left = 2;
+    let requests = [1, 2, 3].map(|n| world.add(n, 60_000));
+    // No time passes.
+    world.calm();
+    let counts: Vec<u32> = world
+        .asked
+        .iter()
+        .filter_map(|call| match call {
+            Call::Assign { count, .. } => Some(*count),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(counts, [1, 2, 1, 1]);
+    granted(&world, requests[0]);
+    granted(&world, requests[1]);
+    let refusal = refused(&world, requests[2]);
+    assert_eq!(refusal.reason, Reason::SubnetExhausted);
+    // With room again, as many as are wanted are asked for at once.
+    world.subnet_left = 100;
+    world.advance(31_000);
+    let later = [4, 5, 6].map(|n| world.add(n, 60_000));
+    world.calm();
+    for request in later {
+        granted(&world, request);
+    }
 }

@@ -140,6 +140,8 @@ proptest! {
         prop_assert_eq!(view.ipv4.held, world.held_by_ec2());
         let unquiet = view.ipv4.preparing + view.ipv4.cooling + view.ipv4.quarantined + view.ipv4.leaving;
         prop_assert_eq!(unquiet, 0);
+        prop_assert!(world.state.pool.is_even(), "an ENI is odd for no reason");
+        prop_assert_eq!(world.wake, None);
         // Nothing is asked for or given back any more.
         let asked = world.asked.len();
         for _ in 0..60 {

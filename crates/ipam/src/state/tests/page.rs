@@ -139,6 +139,8 @@ fn taken_away(world: &mut World) {
     let ip = world.owned.values().next().unwrap().0[0];
     world.take_away(ip);
     look(world);
+    world.imds = true;
+    world.crash(false);
 }
 
 fn detached(world: &mut World) {

@@ -76,6 +76,26 @@ fn books_that_cannot_be_written_refuse_the_add_with_the_cause_and_lose_nothing()
 }
 
 #[test]
+fn books_that_cannot_be_written_are_tried_again_with_restraint_and_at_once_for_a_plugin() {
+    let mut world = full();
+    let writes = |effect: &Effect| *effect == Effect::WriteBooks;
+    world.del(1);
+    carry_out(&mut world, writes, Fate::Fails(CallErrorKind::Other));
+    for seconds in [1, 2, 4] {
+        assert_eq!(world.todo, []);
+        world.advance(seconds * 750 - 1);
+        assert_eq!(world.todo, []);
+        world.advance(seconds * 250 + 1);
+        assert_eq!(world.todo, [Effect::WriteBooks]);
+        carry_out(&mut world, writes, Fate::Fails(CallErrorKind::Other));
+    }
+    world.del(2);
+    assert_eq!(world.todo, [Effect::WriteBooks]);
+    world.calm();
+    assert_eq!(world.disk, world.state.ledger());
+}
+
+#[test]
 fn the_same_sandbox_gets_the_same_answer_also_while_the_first_waits() {
     let mut world = World::started(targets(0, 0));
     let first = world.add(1, 10_000);
@@ -330,10 +350,7 @@ fn nothing_is_routed_before_the_node_is_prepared_and_that_is_tried_again() {
     let mut world = World::new(targets(2, 0));
     world.step(fresh());
     let is_prepare = |effect: &Effect| matches!(effect, Effect::PrepareNode(_));
-    while !world.todo.iter().any(is_prepare) {
-        world.carry_out(0, Fate::Works);
-        world.deliver(0);
-    }
+    world.until_to_do(is_prepare);
     carry_out(&mut world, is_prepare, Fate::Fails(CallErrorKind::Other));
     assert!(
         world.told.iter().any(|what| what.contains("no luck")),
@@ -348,6 +365,33 @@ fn nothing_is_routed_before_the_node_is_prepared_and_that_is_tried_again() {
 }
 
 #[test]
+fn a_slot_is_there_since_it_can_serve_and_leaves_without_a_new_date() {
+    let mut world = World::started(targets(1, 0));
+    world.add(1, 60_000);
+    let assign = |effect: &Effect| matches!(effect, Effect::Call(..));
+    world.advance(2_500);
+    world.until_to_do(assign);
+    carry_out(&mut world, assign, Fate::Works);
+    let since = |world: &World, state: AddressState| -> Vec<u64> {
+        let slots = world.state.view().enis[0].slots.clone();
+        let slots = slots.into_iter().filter(|slot| slot.state == state);
+        slots.map(|slot| slot.since.0).collect()
+    };
+    assert_eq!(since(&world, AddressState::Preparing), [world.now]);
+    world.advance(400);
+    world.calm();
+    let routed = world.now;
+    assert!(since(&world, AddressState::Free).contains(&routed));
+    world.del(1);
+    world.until_to_do(|effect| matches!(effect, Effect::Unroute { .. }));
+    let before = since(&world, AddressState::Leaving);
+    assert!(before[0] < world.now);
+    let unroute = |effect: &Effect| matches!(effect, Effect::Unroute { .. });
+    carry_out(&mut world, unroute, Fate::Works);
+    assert_eq!(since(&world, AddressState::Leaving), before);
+}
+
+#[test]
 fn a_restart_prepares_the_node_with_all_that_ec2_holds_for_it() {
     let mut world = full();
     let held: Vec<_> = world
@@ -358,14 +402,7 @@ fn a_restart_prepares_the_node_with_all_that_ec2_holds_for_it() {
         .map(|eni| eni.addresses.len())
         .collect();
     world.crash(false);
-    while !world
-        .todo
-        .iter()
-        .any(|effect| matches!(effect, Effect::PrepareNode(_)))
-    {
-        world.carry_out(0, Fate::Works);
-        world.deliver(0);
-    }
+    world.until_to_do(|effect| matches!(effect, Effect::PrepareNode(_)));
     let Some(Effect::PrepareNode(plan)) = world.todo.first() else {
         panic!("{:?} came before the node was prepared", world.todo);
     };
@@ -443,6 +480,20 @@ fn shutting_down_refuses_waiters_and_begins_nothing() {
     world.calm();
     world.advance(100_000);
     assert_eq!(world.asked.len(), asked);
+}
+
+#[test]
+fn what_is_missing_when_ipamd_shuts_down_is_not_asked_for() {
+    let mut world = World::started(targets(2, 0));
+    let taken = world.eni("eni-0").slots.pop();
+    world.add(1, 60_000);
+    world.calm();
+    let asked = world.asked.len();
+    world.step(Event::ShutDown);
+    world.step(Event::Doubt);
+    world.advance(100_000);
+    assert!(taken.is_some());
+    assert_eq!((&world.asked[asked..], &world.todo[..]), (&[][..], &[][..]));
 }
 
 #[test]
@@ -536,4 +587,80 @@ fn how_long_a_step_takes_at_737_addresses() {
     }
     assert_eq!(state.view().ipv4.owned, 735);
     println!("{:?} a step", took / steps);
+}
+
+#[test]
+fn a_cancelled_del_is_not_answered_and_the_others_are() {
+    let mut world = full();
+    let first = world.del(1);
+    let second = world.del(2);
+    world.step(Event::Cancel(first));
+    world.calm();
+    assert!(!world.answers.contains_key(&first));
+    assert!(matches!(world.answers[&second], Answer::Released(Some(_))));
+    assert_eq!(world.state.view().ipv4.cooling, 2);
+}
+
+#[test]
+fn a_cancelled_add_leaves_what_another_add_of_its_sandbox_or_its_pod_has() {
+    let mut world = World::started(targets(2, 0));
+    world.add(1, 10_000);
+    let other = world.add(1, 10_000);
+    let before = world.state.grant_of(&sandbox(1));
+    assert!(before.is_some());
+    world.cancel(0);
+    assert_eq!(world.state.grant_of(&sandbox(1)), before);
+    world.calm();
+    assert_eq!(Some(granted(&world, other)), before);
+    // That somebody else waits too is no reason to keep it.
+    world.add(2, 10_000);
+    world.add(3, 10_000);
+    world.cancel(0);
+    assert_eq!(world.state.grant_of(&sandbox(2)), None);
+    assert_eq!(world.state.grant_of(&sandbox(1)), before);
+    // The plugin of a pod that runs asks again after a restart, and goes away.
+    world.calm();
+    world.crash(false);
+    world.add(1, 10_000);
+    world.cancel(0);
+    assert_eq!(world.state.grant_of(&sandbox(1)), before);
+}
+
+#[test]
+fn who_was_told_nothing_yet_of_an_address_that_ec2_took_gets_another() {
+    let mut world = World::started(targets(1, 0));
+    world.advance(60_000);
+    let ip = world.eni("eni-0").slots[0].addr();
+    let request = world.add(1, 60_000);
+    world.take_away(ip);
+    world.step(Event::Doubt);
+    let describe = |effect: &Effect| super::look::is_call(effect, "DescribeNetworkInterfaces");
+    carry_out(&mut world, describe, Fate::Works);
+    world.calm();
+    assert_ne!(only(&granted(&world, request)).address, ip);
+}
+
+#[test]
+fn a_full_node_that_may_have_fewer_enis_than_its_type_says_so() {
+    let mut world = World::started(Settings {
+        max_enis_per_card: Some(2),
+        ..targets(0, 0)
+    });
+    for n in 0..6 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    let request = world.add(6, 60_000);
+    let refusal = refused(&world, request);
+    assert!(
+        refusal
+            .message
+            .ends_with("2 ENIs of 3 (MAX_ENI is 2, the type allows 3)"),
+        "{refusal}"
+    );
+    assert!(refusal.remedy.starts_with("raise MAX_ENI, "), "{refusal:?}");
+    let mut all = full();
+    let request = all.add(20, 60_000);
+    let refusal = refused(&all, request);
+    assert!(refusal.remedy.starts_with("let fewer pods"), "{refusal:?}");
 }

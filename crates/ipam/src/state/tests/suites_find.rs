@@ -88,3 +88,47 @@ fn what_others_took_goes_from_the_kernel_before_anything_else_comes() {
     world.calm();
     assert_eq!(world.state.view().ipv4.free, 2);
 }
+
+#[test]
+fn a_pool_that_froze_by_itself_tries_every_two_minutes_and_thaws_with_the_first_success() {
+    let mut world = World::started(targets(5, 0));
+    let throttle = |world: &mut World| {
+        while let Some(at) = world
+            .todo
+            .iter()
+            .position(|it| matches!(it, Effect::Call(..)))
+        {
+            world.carry_out(at, Fate::Fails(CallErrorKind::Throttled));
+        }
+        world.calm();
+    };
+    world.add(1, 60_000);
+    let (mut asked, mut before) = (Vec::new(), world.asked.len());
+    for _ in 0..3_600 {
+        throttle(&mut world);
+        world.advance(1_000);
+        if world.asked.len() > before {
+            asked.push(world.now / 1_000);
+        }
+        before = world.asked.len();
+        // Somebody always waits.
+        if world.state.view().waiters.is_empty() {
+            world.add(u32::try_from(world.now / 1_000).unwrap(), 30_000);
+        }
+    }
+    assert_eq!(world.state.view().mode, Mode::Frozen);
+    let late: Vec<u64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let frozen = &late[late.len() - 10..];
+    assert!(
+        frozen.iter().all(|gap| (119..=125).contains(gap)),
+        "{late:?}"
+    );
+    world.told.clear();
+    world.advance(125_000);
+    world.calm();
+    world.add(100_000, 30_000);
+    world.calm();
+    assert_eq!(world.state.view().mode, Mode::Normal);
+    let thawed = |what: &String| what.contains("EC2 works again");
+    assert_eq!(world.told.iter().filter(|what| thawed(what)).count(), 1);
+}

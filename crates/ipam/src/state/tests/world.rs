@@ -1,5 +1,6 @@
 //! A node around a pool: EC2, the kernel and the disk as the tests need them, and what must always be true.
 
+mod consistent;
 mod fingerprint;
 mod watch;
 
@@ -13,6 +14,8 @@ pub(super) use self::watch::Watch;
 use crate::*;
 
 pub(super) const COOLDOWN: u64 = 30_000;
+/// No test is about more than this.
+const DAY: u64 = 86_400_000;
 const SLOTS: u32 = 4;
 const MAX_ENIS: u32 = 3;
 
@@ -211,13 +214,29 @@ impl World {
 
     /// Everything works until nothing is left to do at this moment.
     pub(super) fn calm(&mut self) {
-        while !(self.todo.is_empty() && self.replies.is_empty()) {
-            if self.todo.is_empty() {
+        self.go_on_until(|world| world.todo.is_empty() && world.replies.is_empty());
+    }
+
+    /// Everything works, and time goes on, until this is to be done.
+    pub(super) fn until_to_do(&mut self, what: impl Fn(&Effect) -> bool) {
+        self.go_on_until(|world| world.todo.iter().any(&what));
+    }
+
+    /// Everything works, and time goes on, until this is so.
+    pub(super) fn go_on_until(&mut self, is_so: impl Fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            if is_so(self) {
+                return;
+            }
+            if !self.todo.is_empty() {
+                self.carry_out(0, Fate::Works);
+            } else if !self.replies.is_empty() {
                 self.deliver(0);
             } else {
-                self.carry_out(0, Fate::Works);
+                self.advance(1_000);
             }
         }
+        panic!("never: {:#?}", self.state.view());
     }
 
     pub(super) fn add(&mut self, n: u32, patience: u64) -> RequestId {
@@ -278,6 +297,7 @@ impl World {
     /// Time goes on; the pool is woken whenever it wanted to be.
     pub(super) fn advance(&mut self, millis: u64) {
         let until = self.now + millis;
+        assert!(until < DAY, "it never ends");
         while let Some(wake) = self.wake.filter(|wake| *wake <= until) {
             assert!(wake > self.now, "a wake that is due already spins");
             self.now = wake;
@@ -366,7 +386,10 @@ impl World {
                     self.asked.push(call.clone());
                     self.todo.push(Effect::Call(id, call));
                 }
-                other => self.todo.push(other),
+                other => {
+                    self.assert_may_do(&other);
+                    self.todo.push(other);
+                }
             }
         }
         self.assert_settled();
@@ -452,6 +475,26 @@ impl World {
                 .any(|it| it.slot == slot && it.given_back.is_none()),
             "{ip} is being given back"
         );
+    }
+
+    /// The books know of what the node is to forget; and what a preparation under way would undo or make again is left
+    /// until it is done.
+    fn assert_may_do(&self, effect: &Effect) {
+        let known = match effect {
+            Effect::Unroute { slots, .. } => slots.iter().all(|net| {
+                let mut tombstones = self.disk.tombstones.iter();
+                tombstones.any(|it| it.slot == *net)
+            }),
+            Effect::TearDownEni { eni, .. } => {
+                let mut intents = self.disk.intents.iter();
+                intents.any(|it| it.stage.eni() == Some(eni))
+            }
+            Effect::Route { .. } => true,
+            _ => return,
+        };
+        assert!(known, "the books do not know of {effect:?}");
+        let prepares = |it: &Effect| matches!(it, Effect::PrepareNode(_));
+        assert!(!self.todo.iter().any(prepares), "{effect:?} meanwhile");
     }
 
     fn assert_may_call(&self, call: &Call) {
@@ -549,6 +592,7 @@ impl World {
                 "{sandbox} waits for ever: {why:?}"
             );
         }
+        self.assert_consistent(&view);
         let addresses = view.enis.iter().flat_map(|eni| &eni.addresses);
         let strays = addresses.filter(|address| {
             address.state == AddressState::Quarantined

@@ -62,6 +62,33 @@ fn a_pod_that_waits_beside_two_full_prefixes_brings_a_third() {
     assert!(world.held_by_ec2() >= 48);
 }
 
+/// A prefix that a pod has anything of is not warm.
+#[test]
+fn a_warm_prefix_is_an_empty_one() {
+    let one = WarmTargets {
+        prefix: Some(1),
+        ..WarmTargets::default()
+    };
+    let mut world = World::started(settings(Families::V4, true, Warm::Targets(one)));
+    assert_eq!(world.held_by_ec2(), 16);
+    world.add(1, 60_000);
+    minutes(&mut world, 1);
+    assert_eq!(world.held_by_ec2(), 32);
+    for n in 2..17 {
+        world.add(n, 60_000);
+    }
+    minutes(&mut world, 10);
+    assert_eq!(world.held_by_ec2(), 32);
+    let asked = world.asked.len();
+    minutes(&mut world, 10);
+    assert_eq!(world.asked[asked..], []);
+    for n in 1..17 {
+        world.del(n);
+    }
+    minutes(&mut world, 10);
+    assert_eq!(world.held_by_ec2(), 16);
+}
+
 /// #2896: cooling addresses were counted as supply.
 #[test]
 fn while_all_that_is_there_cools_a_pod_gets_a_new_address() {
@@ -241,10 +268,7 @@ fn a_subnet_that_is_full_leaves_the_others_alone() {
         world.add(n, 60_000);
     }
     let create = |effect: &Effect| is_call(effect, "CreateNetworkInterface");
-    while !world.todo.iter().any(create) {
-        world.carry_out(0, Fate::Works);
-        world.deliver(0);
-    }
+    world.until_to_do(create);
     carry_out(
         &mut world,
         create,
@@ -299,4 +323,52 @@ fn an_idle_node_gives_back_all_but_its_minimum() {
         (view.enis.len(), view.ipv4.free, world.held_by_ec2()),
         (1, 2, 2)
     );
+}
+
+/// #2810: what pods that were bound and did not come had made grow goes again.
+#[test]
+fn what_was_made_ready_for_pods_that_did_not_come_is_given_back() {
+    let mut world = World::started(settings(Families::V4, false, Warm::Demand(Dial::Economy)));
+    let before = world.held_by_ec2();
+    world.step(Event::PodsBound(5));
+    minutes(&mut world, 2);
+    assert!(world.held_by_ec2() >= before + 4);
+    world.step(Event::PodsBound(0));
+    minutes(&mut world, 10);
+    assert!(world.held_by_ec2() <= before + 2);
+}
+
+/// What goes at one time goes in one call.
+#[test]
+fn the_addresses_of_an_eni_that_are_too_many_go_in_one_call() {
+    let mut world = World::started(targets(0, 1));
+    for n in 0..3 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    minutes(&mut world, 2);
+    for n in 0..3 {
+        world.del(n);
+    }
+    minutes(&mut world, 10);
+    assert_eq!(world.held_by_ec2(), 1);
+    assert_eq!(called(&world, "UnassignPrivateIpAddresses"), 1);
+}
+
+/// An instance type that takes no prefixes.
+#[test]
+fn a_node_without_prefixes_is_served_with_addresses() {
+    let mut node = node();
+    node.limits.prefixes = false;
+    let mut world = World::on(
+        node,
+        settings(Families::V4, true, Warm::Demand(Dial::Economy)),
+    );
+    world.step(fresh());
+    world.calm();
+    let requests = [1, 2, 3, 4].map(|n| world.add(n, 60_000));
+    world.calm();
+    for request in requests {
+        granted(&world, request);
+    }
 }

@@ -59,6 +59,7 @@ fn an_older_view_takes_nothing_away_that_a_reply_gave() {
     world.calm();
     let totals = world.state.view().ipv4;
     assert_eq!((totals.owned, totals.free, totals.quarantined), (1, 1, 0));
+    assert_eq!(world.held_by_ec2(), 2, "nothing was asked for again");
     let again = world.add(1, 60_000);
     world.calm();
     assert_eq!(address(&world, again), ip);
@@ -165,6 +166,114 @@ fn an_owned_address_that_ec2_took_is_told_with_its_pod_and_given_to_nobody() {
     assert_eq!(refused(&world, again).reason, Reason::AddressLost);
 }
 
+/// The same over a restart at which IMDS shows what the books say that EC2 holds: its word is none on the others.
+#[test]
+fn an_owned_address_that_ec2_took_is_given_to_nobody_after_a_restart_either() {
+    for detached in [false, true] {
+        let mut world = full();
+        let request = world.add(4, 60_000);
+        world.calm();
+        let grant = granted(&world, request);
+        let (ip, eni) = (only(&grant).address, only(&grant).eni.clone());
+        if detached {
+            world.eni(eni.as_str()).attachment = None;
+        } else {
+            world.take_away(ip);
+        }
+        world.advance(60_000);
+        world.step(Event::Doubt);
+        world.calm();
+        let lost = world.state.view().ipv4.quarantined;
+        assert_eq!(lost, if detached { 3 } else { 1 });
+        world.imds = true;
+        world.crash(false);
+        world.calm();
+        assert_eq!(world.state.view().ipv4.quarantined, lost);
+        let again = world.add(4, 60_000);
+        world.calm();
+        assert_eq!(refused(&world, again).reason, Reason::AddressLost);
+        world.del(4);
+        minutes(&mut world, 2);
+        let other = world.add(20, 60_000);
+        minutes(&mut world, 2);
+        assert!(
+            !matches!(&world.answers[&other], Answer::Granted(grant) if only(grant).address == ip)
+        );
+    }
+}
+
+/// Others took a prefix unseen, and EC2 gives one address of it to us.
+#[test]
+fn what_ec2_gives_of_a_prefix_says_that_the_prefix_is_gone() {
+    let mut world = World::started(settings(
+        Families::V4,
+        true,
+        Warm::Targets(WarmTargets {
+            ip: Some(0),
+            minimum_ip: Some(1),
+            ..WarmTargets::default()
+        }),
+    ));
+    for n in 0..16 {
+        world.add(n, 60_000);
+        world.calm();
+    }
+    let prefix = world.eni("eni-0").slots[0];
+    assert_eq!(world.state.view().ipv4.free, 0);
+    let mut hosts = prefix.hosts();
+    let (again, last) = (hosts.next().unwrap(), prefix.broadcast());
+    world.take_away(last);
+    world.fragmented = true;
+    world.add(16, 60_000);
+    let assigned = |event: &Event| {
+        matches!(
+            event,
+            Event::CallDone {
+                outcome: Ok(CallReply::Assigned(_)),
+                ..
+            }
+        )
+    };
+    for _ in 0..100 {
+        if world.replies.iter().any(assigned) {
+            break;
+        }
+        if world.todo.is_empty() {
+            world.deliver(0);
+        } else {
+            world.carry_out(0, Fate::Works);
+        }
+    }
+    let reply = world
+        .replies
+        .iter_mut()
+        .find(|event| assigned(event))
+        .unwrap();
+    let Event::CallDone {
+        outcome: Ok(CallReply::Assigned(slots)),
+        ..
+    } = reply
+    else {
+        unreachable!()
+    };
+    slots[0] = again.into();
+    let held = &mut world.eni("eni-0").slots;
+    held.clear();
+    held.push(again.into());
+    world.deliver(0);
+    let totals = world.state.view().ipv4;
+    assert_eq!((totals.owned, totals.quarantined, totals.free), (1, 15, 0));
+    // Its route goes.
+    let prepares = |effect: &Effect| match effect {
+        Effect::PrepareNode(held) => held.iter().all(|eni| !eni.slots.contains(&prefix)),
+        _ => false,
+    };
+    assert!(world.todo.iter().any(prepares), "{:?}", world.todo);
+    minutes(&mut world, 1);
+    let totals = world.state.view().ipv4;
+    assert_eq!((totals.owned, totals.quarantined), (2, 15));
+}
+
 /// #1148: a crash after the reply to AssignPrivateIpAddresses, before it was written down.
 #[test]
 fn an_address_that_was_assigned_just_before_a_crash_is_found_by_a_describe() {
@@ -240,6 +349,76 @@ fn with_lost_books_no_address_of_a_running_pod_is_given_to_another() {
     assert_eq!(running.len(), 9);
 }
 
+/// The same where pods have an IPv6 address, alone or besides.
+#[test]
+fn with_lost_books_no_ipv6_address_of_a_running_pod_is_given_to_another() {
+    for families in [Families::V6, Families::Dual] {
+        let mut world = World::started(settings(families, false, Warm::Demand(Dial::Economy)));
+        for n in 0..2 {
+            world.add(n, 60_000);
+        }
+        world.calm();
+        world.crash_without_books();
+        world.calm();
+        assert_eq!(world.state.view().ipv6.quarantined, 2);
+        world.step(Event::Doubt);
+        world.calm();
+        // That it is nobody else's is asserted at each grant.
+        let other = world.add(2, 60_000);
+        world.calm();
+        granted(&world, other);
+        world.links.clear();
+        minutes(&mut world, 2);
+        assert_eq!(world.state.view().ipv6.quarantined, 0);
+    }
+}
+
+/// Somebody moves an address, or a prefix, from one ENI of the node to another.
+#[test]
+fn a_slot_that_comes_from_another_eni_of_the_node_keeps_its_pods() {
+    for delegation in [false, true] {
+        for (from, to) in [("eni-0", "eni-1"), ("eni-1", "eni-0")] {
+            let one_more = Warm::Targets(WarmTargets {
+                eni: Some(1),
+                prefix: Some(4),
+                ..WarmTargets::default()
+            });
+            let mut world = World::started(settings(Families::V4, delegation, one_more));
+            // As many as fill the primary, and more.
+            let pods = if delegation { 50 } else { 5 };
+            for n in 0..pods {
+                world.add(n, 60_000);
+                world.calm();
+            }
+            let on_it = |world: &World, net: &IpNet| -> usize {
+                let addresses = world.links.values().flatten();
+                addresses.filter(|ip| net.contains(*ip)).count()
+            };
+            let slots = world.eni(from).slots.clone();
+            let moved = slots.iter().max_by_key(|net| on_it(&world, net)).unwrap();
+            assert!(on_it(&world, moved) > 1 || !delegation);
+            world.eni(from).slots.retain(|net| net != moved);
+            world.eni(to).slots.push(*moved);
+            minutes(&mut world, 1);
+            world.step(Event::Doubt);
+            world.calm();
+            let totals = world.state.view().ipv4;
+            assert_eq!((totals.owned, totals.quarantined), (u64::from(pods), 0));
+            for n in 0..pods {
+                let grant = world.state.grant_of(&sandbox(n)).unwrap();
+                let at = only(&grant);
+                assert!(at.eni.as_str() == to || !moved.contains(&at.address));
+            }
+            for n in 0..pods {
+                world.del(n);
+            }
+            minutes(&mut world, 2);
+            let totals = world.state.view().ipv4;
+            assert_eq!((totals.owned, totals.cooling), (0, 0));
+        }
+    }
+}
+
 /// #2384: after a reboot addresses are stuck with pods that are gone.
 #[test]
 fn after_a_reboot_nothing_is_stuck_with_pods_that_are_gone() {
@@ -300,5 +479,48 @@ fn the_address_that_is_free_for_the_longest_time_is_used_first() {
         let request = world.add(n, 60_000);
         world.calm();
         assert_ne!(address(&world, request), ip);
+    }
+}
+
+/// The same within a prefix, once all of it was used.
+#[test]
+fn of_a_prefix_too_the_address_that_is_free_for_the_longest_time_is_used_first() {
+    let one = WarmTargets {
+        ip: Some(1),
+        ..WarmTargets::default()
+    };
+    let mut world = World::started(settings(Families::V4, true, Warm::Targets(one)));
+    let first: Vec<IpAddr> = (0..16)
+        .map(|n| {
+            let request = world.add(n, 60_000);
+            world.calm();
+            address(&world, request)
+        })
+        .collect();
+    assert!(first.is_sorted(), "the lowest that nobody had");
+    for n in [9, 4, 6] {
+        world.del(n);
+        world.calm();
+        world.advance(1_000);
+    }
+    world.advance(COOLDOWN);
+    for (n, before) in [(20, 9), (21, 4), (22, 6)] {
+        let request = world.add(n, 60_000);
+        world.calm();
+        assert_eq!(address(&world, request), first[before]);
+    }
+}
+
+/// There are so many in a /80 that none has to come twice.
+#[test]
+fn of_an_ipv6_prefix_no_address_comes_again() {
+    let mut world = World::started(settings(Families::V6, false, Warm::Demand(Dial::Economy)));
+    let mut had = BTreeSet::new();
+    for n in 0..5 {
+        let request = world.add(n, 60_000);
+        world.calm();
+        assert!(had.insert(address(&world, request)));
+        world.del(n);
+        minutes(&mut world, 2);
     }
 }
