@@ -114,7 +114,9 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         "InvalidNetworkInterface.InUse"
         | "InvalidNetworkInterfaceInUse"
         | "InvalidIPAddress.InUse"
-        | "InvalidInstanceAttachment.InUse" => Kind::InUse,
+        | "InvalidInstanceAttachment.InUse"
+        // The client token was used before.
+        | "IdempotentParameterMismatch" => Kind::InUse,
         // One code for many conditions: only the text tells them apart.
         "InvalidParameterValue" if says(message, "sufficient free") => Kind::SubnetExhausted,
         "InvalidParameterValue" if says(message, "currently in use") => Kind::InUse,
@@ -193,11 +195,12 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// For calls that carry no token: the SDK may repeat them only when EC2 said that it did nothing.
+/// For calls that are not idempotent: the SDK may repeat them only when EC2 said that it did nothing.
 ///
-/// AssignPrivateIpAddresses by count and AttachNetworkInterface are not idempotent. Where the standard
-/// retries would repeat them after a time-out or a 5xx, this hands the question to the pool, which settles
-/// it by a Describe.
+/// AssignPrivateIpAddresses by count and AttachNetworkInterface carry no token. CreateNetworkInterface does, but what
+/// EC2 says to the second attempt may be a refusal (no room, no credentials) that says nothing of the first, and the
+/// SDK tells the last answer alone. Where the standard retries would repeat them after a time-out or a 5xx, this
+/// hands the question to the pool, which settles it by a Describe or by asking again with the same token.
 #[derive(Debug)]
 pub(crate) struct RetryOnlyThrottled;
 
@@ -308,7 +311,7 @@ mod tests {
                 "invalid value for parameter deviceIndex: -1",
                 Kind::Other,
             ),
-            (400, "IdempotentParameterMismatch", "...", Kind::Other),
+            (400, "IdempotentParameterMismatch", "...", Kind::InUse),
         ];
         for (status, code, message, kind) in table {
             assert_eq!(

@@ -403,7 +403,8 @@ impl Ec2 {
         if ipv6_prefixes > 0 {
             request = request.ipv6_prefix_count(number(ipv6_prefixes));
         }
-        match request.send().await {
+        let once = aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
+        match request.customize().config_override(once).send().await {
             Ok(answer) => {
                 let eni = answer
                     .network_interface()
