@@ -20,6 +20,7 @@ mod layers;
 mod lint;
 mod setup;
 mod test;
+mod torture;
 mod workspace;
 
 /// Build, try, test and ship Weir.
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Args),
     /// Check format, lints, documentation, generated code, and who may use whom
     Lint(lint::Args),
+    /// Play whole fleets on virtual time, where everything goes wrong
+    Torture(torture::Args),
     /// Use the simulated VPC by hand
     Lab(demo::LabArgs),
     /// Build the binaries that ship: ipamd and weir-cni, static
@@ -61,6 +64,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run_demo(&args),
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Torture(args) => torture::run(&args),
         Command::Lab(args) => demo::run_lab(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),

@@ -248,6 +248,13 @@ pub struct World {
 }
 
 impl World {
+    /// From here on, ids, places in subnets and what reads see follow from this seed. What went before has no say, so
+    /// that the same happens when some of it is left out.
+    pub fn reseed(&mut self, seed: u64) {
+        self.dice = Dice::new(seed);
+        self.views = Dice::new(mix(!seed));
+    }
+
     /// An empty world: no VPC, no instance.
     #[must_use]
     pub fn new(config: WorldConfig) -> World {

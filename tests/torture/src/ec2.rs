@@ -1,0 +1,448 @@
+//! The pool's calls as requests to the simulated EC2, and its replies as the pool's: what `crates/cloud` does with
+//! the SDK, without sockets.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use aws_sim::{Caller, Delivery, Request, Response, SimTime, World, params::Params};
+use ipam::{
+    Attachment, AttachmentId, Call, CallError, CallErrorKind, CallReply, EniFacts, EniId, Place,
+    SecurityGroupId, SlotKind, SubnetId,
+};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::xml::Element;
+
+pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
+pub(crate) const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+pub(crate) const TAG_TOKEN: &str = "weir/client-token";
+const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
+const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+
+/// Who calls, and what it knows.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) instance: String,
+    pub(crate) access_key: String,
+    /// Every subnet's CIDR; IMDS or DescribeSubnets tell it.
+    pub(crate) subnets: Vec<(String, Ipv4Net)>,
+    /// ENIs of cards beyond the first are ours too.
+    pub(crate) all_cards: bool,
+}
+
+/// What one attempt of a call came to.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// An answer.
+    Answered(Result<CallReply, CallError>),
+    /// EC2 throttled it: it is tried again.
+    Throttled(CallError),
+    /// No answer, or none that can be read: tried again where that is safe.
+    Unclear(CallError),
+}
+
+/// How an attempt's answer comes back.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) attempt: Attempt,
+    pub(crate) delivery: Delivery,
+    /// A token was used before with other tags: the ENI was looked for by its tag.
+    pub(crate) mismatch: bool,
+}
+
+impl Client {
+    /// Sends a call once. `wall` is the node's time of day in seconds.
+    pub(crate) fn send(&self, world: &mut World, now: SimTime, wall: u64, call: &Call) -> Sent {
+        let mut sent = match call {
+            Call::DescribeEnis => {
+                self.describe(world, now, "attachment.instance-id", &self.instance)
+            }
+            _ => self.mutate(world, now, wall, call),
+        };
+        if let (Call::CreateEni { token, .. }, Attempt::Answered(Err(error))) =
+            (call, &sent.attempt)
+            && error.code == "IdempotentParameterMismatch"
+        {
+            let error = error.clone();
+            let by_token = format!("tag:{TAG_TOKEN}");
+            let made = self.describe(world, now, &by_token, token.as_str());
+            sent = Sent {
+                mismatch: true,
+                delivery: made.delivery,
+                attempt: match made.attempt {
+                    Attempt::Answered(Ok(CallReply::Enis(mut enis))) => {
+                        Attempt::Answered(enis.pop().map(CallReply::Created).ok_or(error))
+                    }
+                    Attempt::Answered(Ok(_)) => Attempt::Answered(Err(error)),
+                    Attempt::Answered(Err(error))
+                    | Attempt::Throttled(error)
+                    | Attempt::Unclear(error) => Attempt::Answered(Err(CallError {
+                        kind: CallErrorKind::Unknown,
+                        ..error
+                    })),
+                },
+            };
+        }
+        sent
+    }
+
+    fn request(&self, action: &str, params: Vec<(String, String)>) -> Request {
+        let named = [("Action", action), ("Version", "2016-11-15")];
+        let named = named.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Request {
+            params: Params::from_pairs(params.into_iter().chain(named)),
+            caller: Caller {
+                access_key: Some(self.access_key.clone()),
+                ..Caller::default()
+            },
+        }
+    }
+
+    fn describe(&self, world: &mut World, now: SimTime, filter: &str, value: &str) -> Sent {
+        const ACTION: &str = "DescribeNetworkInterfaces";
+        let mut enis = Vec::new();
+        let mut token: Option<String> = None;
+        let mut delivery = Delivery::Now;
+        loop {
+            let mut params = pairs(&[
+                ("Filter.1.Name", filter),
+                ("Filter.1.Value.1", value),
+                ("MaxResults", "1000"),
+            ]);
+            if let Some(token) = token.take() {
+                params.push(("NextToken".to_owned(), token));
+            }
+            let response = aws_sim::call(world, now, &self.request(ACTION, params));
+            let answer = match read(ACTION, false, &response) {
+                Ok(root) => root,
+                Err(attempt) => return sent(*attempt, response.delivery),
+            };
+            let facts = answer
+                .items("networkInterfaceSet")
+                .iter()
+                .map(|eni| self.facts(eni));
+            match facts.collect::<Option<Vec<_>>>() {
+                Some(page) => enis.extend(page),
+                None => return sent(strange(ACTION, false), response.delivery),
+            }
+            if response.delivery != Delivery::Now {
+                delivery = response.delivery;
+            }
+            token = answer.text("nextToken").map(str::to_owned);
+            if token.is_none() {
+                return sent(Attempt::Answered(Ok(CallReply::Enis(enis))), delivery);
+            }
+        }
+    }
+
+    fn mutate(&self, world: &mut World, now: SimTime, wall: u64, call: &Call) -> Sent {
+        let action = call.action();
+        let request = self.request(action, self.params(wall, call));
+        let response = aws_sim::call(world, now, &request);
+        let attempt = match read(action, true, &response) {
+            Err(attempt) => *attempt,
+            Ok(answer) => self.reply(call, &answer).map_or_else(
+                || strange(action, true),
+                |reply| Attempt::Answered(Ok(reply)),
+            ),
+        };
+        sent(attempt, response.delivery)
+    }
+
+    fn params(&self, wall: u64, call: &Call) -> Vec<(String, String)> {
+        let eni = call.eni().map_or("", EniId::as_str);
+        let mut params = pairs(&[("NetworkInterfaceId", eni)]);
+        match call {
+            Call::DescribeEnis => params.clear(),
+            Call::CreateEni {
+                token,
+                subnet,
+                groups,
+                ipv4,
+                ipv6_prefixes,
+            } => {
+                params = pairs(&[
+                    ("ClientToken", token.as_str()),
+                    ("SubnetId", subnet.as_str()),
+                    ("Description", &format!("aws-K8S-{}", self.instance)),
+                    ("TagSpecification.1.ResourceType", "network-interface"),
+                ]);
+                let tags = [
+                    (TAG_INSTANCE, self.instance.clone()),
+                    (TAG_CREATED_AT, wall.to_string()),
+                    (TAG_TOKEN, token.as_str().to_owned()),
+                    (TAG_CLUSTER, "torture".to_owned()),
+                ];
+                for (n, (key, value)) in (1..).zip(tags) {
+                    let name = |what| format!("TagSpecification.1.Tag.{n}.{what}");
+                    params.push((name("Key"), key.to_owned()));
+                    params.push((name("Value"), value));
+                }
+                for (n, group) in (1..).zip(groups) {
+                    params.push((format!("SecurityGroupId.{n}"), group.as_str().to_owned()));
+                }
+                match ipv4.filter(|(_, slots)| *slots > 0) {
+                    Some((SlotKind::Prefix, slots)) => {
+                        params.push(("Ipv4PrefixCount".to_owned(), slots.to_string()));
+                    }
+                    Some((_, slots)) => {
+                        let name = "SecondaryPrivateIpAddressCount".to_owned();
+                        params.push((name, slots.to_string()));
+                    }
+                    None => {}
+                }
+                if *ipv6_prefixes > 0 {
+                    params.push(("Ipv6PrefixCount".to_owned(), ipv6_prefixes.to_string()));
+                }
+            }
+            Call::AttachEni { place, .. } => {
+                params.extend(pairs(&[
+                    ("InstanceId", &self.instance),
+                    ("DeviceIndex", &place.device_index.to_string()),
+                ]));
+                if place.card > 0 {
+                    params.push(("NetworkCardIndex".to_owned(), place.card.to_string()));
+                }
+            }
+            Call::DeleteOnTermination { attachment, .. } => params.extend(pairs(&[
+                ("Attachment.AttachmentId", attachment.as_str()),
+                ("Attachment.DeleteOnTermination", "true"),
+            ])),
+            Call::Assign { kind, count, .. } => {
+                let name = match kind {
+                    SlotKind::Address => "SecondaryPrivateIpAddressCount",
+                    SlotKind::Prefix => "Ipv4PrefixCount",
+                    SlotKind::Ipv6Prefix => "Ipv6PrefixCount",
+                };
+                params.push((name.to_owned(), count.to_string()));
+            }
+            Call::Unassign { slots, .. } => {
+                for (n, net) in (1..).zip(slots) {
+                    params.push(match SlotKind::of(net) {
+                        SlotKind::Address => {
+                            (format!("PrivateIpAddress.{n}"), net.addr().to_string())
+                        }
+                        SlotKind::Prefix => (format!("Ipv4Prefix.{n}"), net.to_string()),
+                        SlotKind::Ipv6Prefix => (format!("Ipv6Prefix.{n}"), net.to_string()),
+                    });
+                }
+            }
+            Call::DetachEni { attachment, .. } => {
+                params = pairs(&[("AttachmentId", attachment.as_str())]);
+            }
+            Call::DeleteEni { .. } => {}
+        }
+        params
+    }
+
+    fn reply(&self, call: &Call, answer: &Element<'_>) -> Option<CallReply> {
+        Some(match call {
+            Call::DescribeEnis => return None,
+            Call::CreateEni { .. } => {
+                CallReply::Created(self.facts(answer.child("networkInterface")?)?)
+            }
+            Call::AttachEni { .. } => {
+                CallReply::Attached(AttachmentId::new(answer.text("attachmentId")?))
+            }
+            Call::Assign {
+                kind: SlotKind::Ipv6Prefix,
+                ..
+            } => {
+                let prefixes = answer.items("assignedIpv6PrefixSet").iter();
+                let prefixes = prefixes.filter_map(|it| it.own_text().parse().ok());
+                CallReply::Assigned(prefixes.collect())
+            }
+            Call::Assign { .. } => {
+                let addresses = answer.items("assignedPrivateIpAddressesSet").iter();
+                let addresses = addresses
+                    .filter_map(|it| it.text("privateIpAddress")?.parse::<Ipv4Addr>().ok())
+                    .map(|address| IpNet::from(IpAddr::V4(address)));
+                let prefixes = answer.items("assignedIpv4PrefixSet").iter();
+                let prefixes = prefixes.filter_map(|it| it.text("ipv4Prefix")?.parse().ok());
+                CallReply::Assigned(addresses.chain(prefixes).collect())
+            }
+            Call::DeleteOnTermination { .. }
+            | Call::Unassign { .. }
+            | Call::DetachEni { .. }
+            | Call::DeleteEni { .. } => CallReply::Done,
+        })
+    }
+
+    /// As `facts_of` of crates/cloud/src/facts.rs.
+    fn facts(&self, eni: &Element<'_>) -> Option<EniFacts> {
+        let subnet = eni.text("subnetId")?;
+        let primary_address: Ipv4Addr = eni.text("privateIpAddress")?.parse().ok()?;
+        let addresses = eni.items("privateIpAddressesSet").iter();
+        let addresses = addresses
+            .filter_map(|it| it.text("privateIpAddress")?.parse::<Ipv4Addr>().ok())
+            .filter(|address| *address != primary_address)
+            .map(|address| IpNet::from(IpAddr::V4(address)));
+        let prefixes = eni.items("ipv4PrefixSet").iter();
+        let prefixes = prefixes.filter_map(|it| it.text("ipv4Prefix")?.parse().ok());
+        let ipv6 = eni.items("ipv6PrefixSet").iter();
+        let ipv6 = ipv6.filter_map(|it| it.text("ipv6Prefix")?.parse().ok());
+        let groups = eni.items("groupSet").iter();
+        let groups = groups.filter_map(|it| it.text("groupId").map(SecurityGroupId::new));
+        let (_, subnet_cidr) = self.subnets.iter().find(|(id, _)| id == subnet)?;
+        Some(EniFacts {
+            id: EniId::new(eni.text("networkInterfaceId")?),
+            mac: eni.text("macAddress")?.parse().ok()?,
+            subnet_id: SubnetId::new(subnet),
+            subnet_cidr: *subnet_cidr,
+            primary_address,
+            slots: addresses.chain(prefixes).chain(ipv6).collect(),
+            security_groups: groups.collect(),
+            managed: self.is_managed(eni),
+            attachment: eni.child("attachment").and_then(|it| self.attachment(it)),
+        })
+    }
+
+    fn attachment(&self, attachment: &Element<'_>) -> Option<Attachment> {
+        let complete = match attachment.text("status")? {
+            "attached" => true,
+            "attaching" => false,
+            _ => return None,
+        };
+        if attachment.text("instanceId")? != self.instance {
+            return None;
+        }
+        Some(Attachment {
+            id: AttachmentId::new(attachment.text("attachmentId")?),
+            place: place(attachment)?,
+            complete,
+            delete_on_termination: attachment.text("deleteOnTermination")? == "true",
+        })
+    }
+
+    fn is_managed(&self, eni: &Element<'_>) -> bool {
+        let at = eni.child("attachment").and_then(place);
+        if at == Some(Place::PRIMARY) {
+            return true;
+        }
+        let for_pods = eni.text("interfaceType").is_none_or(|it| it == "interface");
+        let card = at.map_or(0, |at| at.card);
+        if !for_pods || (card != 0 && !self.all_cards) {
+            return false;
+        }
+        let tags = eni.items("tagSet");
+        let tag = |key: &str| {
+            let found = tags.iter().find(|tag| tag.text("key") == Some(key))?;
+            found.text("value")
+        };
+        match tag(TAG_NO_MANAGE) {
+            Some(value) => value != "true",
+            None => tag(TAG_INSTANCE) == Some(self.instance.as_str()),
+        }
+    }
+}
+
+fn place(attachment: &Element<'_>) -> Option<Place> {
+    Some(Place {
+        card: attachment.text("networkCardIndex")?.parse().ok()?,
+        device_index: attachment.text("deviceIndex")?.parse().ok()?,
+    })
+}
+
+fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    let list = list.iter();
+    list.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn sent(attempt: Attempt, delivery: Delivery) -> Sent {
+    Sent {
+        attempt,
+        delivery,
+        mismatch: false,
+    }
+}
+
+fn failed(action: &'static str, kind: CallErrorKind, code: &str, message: &str) -> CallError {
+    CallError {
+        kind,
+        action,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        request_id: None,
+    }
+}
+
+/// An answer that cannot be read.
+fn strange(action: &'static str, mutates: bool) -> Attempt {
+    Attempt::Unclear(failed(action, no_answer(mutates), "Response", "cut short"))
+}
+
+/// What the pool is told when nothing came back.
+pub(crate) fn silence(action: &'static str) -> CallError {
+    let mutates = !action.starts_with("Describe");
+    failed(action, no_answer(mutates), "Timeout", "no answer")
+}
+
+fn read<'r>(
+    action: &'static str,
+    mutates: bool,
+    response: &'r Response,
+) -> Result<Element<'r>, Box<Attempt>> {
+    match response.delivery {
+        Delivery::Never | Delivery::Reset => {
+            return Err(Box::new(Attempt::Unclear(silence(action))));
+        }
+        Delivery::Now | Delivery::After(_) => {}
+    }
+    let Some(root) = Element::parse(&response.body) else {
+        return Err(Box::new(strange(action, mutates)));
+    };
+    let Some(code) = &response.error else {
+        return Ok(root);
+    };
+    let error = root
+        .child("Errors")
+        .and_then(|errors| errors.child("Error"));
+    let message = error
+        .and_then(|error| error.text("Message"))
+        .unwrap_or_default();
+    let kind = kind_of_answer(response.status, code, message, mutates);
+    let failed = failed(action, kind, code, message);
+    Err(Box::new(match kind {
+        CallErrorKind::Throttled => Attempt::Throttled(failed),
+        _ if response.status >= 500 => Attempt::Unclear(failed),
+        _ => Attempt::Answered(Err(failed)),
+    }))
+}
+
+/// The table of `kind_of_answer` in crates/cloud/src/classify.rs, which must say the same.
+fn kind_of_answer(status: u16, code: &str, message: &str, mutates: bool) -> CallErrorKind {
+    use CallErrorKind as Kind;
+    let message = message.to_ascii_lowercase();
+    match code {
+        "RequestLimitExceeded" => Kind::Throttled,
+        "InsufficientFreeAddressesInSubnet" => Kind::SubnetExhausted,
+        "InsufficientCidrBlocks" => Kind::PrefixesExhausted,
+        "AttachmentLimitExceeded" | "NetworkInterfaceLimitExceeded" => Kind::EniLimit,
+        "PrivateIpAddressLimitExceeded" => Kind::AddressLimit,
+        "InvalidNetworkInterface.InUse"
+        | "InvalidNetworkInterfaceInUse"
+        | "InvalidIPAddress.InUse"
+        | "InvalidInstanceAttachment.InUse"
+        | "IdempotentParameterMismatch" => Kind::InUse,
+        "InvalidParameterValue" if message.contains("sufficient free") => Kind::SubnetExhausted,
+        "InvalidParameterValue" if message.contains("currently in use") => Kind::InUse,
+        "InvalidParameterValue" if message.contains("already has an interface attached") => {
+            Kind::InUse
+        }
+        "AuthFailure" | "RequestExpired" | "UnauthorizedOperation" | "OperationNotPermitted" => {
+            Kind::Refused
+        }
+        "Unavailable" | "ServiceUnavailable" => Kind::Unavailable,
+        _ if code.ends_with(".NotFound") => Kind::NotFound,
+        _ if status >= 500 => no_answer(mutates),
+        _ => Kind::Other,
+    }
+}
+
+fn no_answer(mutates: bool) -> CallErrorKind {
+    if mutates {
+        CallErrorKind::Unknown
+    } else {
+        CallErrorKind::Unavailable
+    }
+}
