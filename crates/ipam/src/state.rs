@@ -60,6 +60,7 @@ pub struct State {
     shrink_at: Option<Time>,
     /// What served who waits when that was last looked at, of each family.
     supply_before: (u64, u64),
+    lost_before: u64,
     /// When what is wanted beyond who waits is asked for.
     warm_at: Option<Time>,
     calls: BTreeMap<CallId, PendingCall>,
@@ -211,6 +212,7 @@ impl State {
             tombstones: BTreeMap::new(),
             shrink_at: None,
             supply_before: (0, 0),
+            lost_before: 0,
             warm_at: None,
             calls: BTreeMap::new(),
             next_call: CallId(1),

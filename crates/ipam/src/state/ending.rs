@@ -26,10 +26,12 @@ impl State {
         let again = self.now.after(PATIENCE);
         let total = self.pool.total();
         let supply = (total.v4.supply(), total.v6.supply());
-        if (supply.0, supply.1) > self.supply_before {
+        // What is lost keeps its ENI for as long as a pod has it.
+        let lost = total.v4.quarantined + total.v6.quarantined;
+        if supply > self.supply_before || lost < self.lost_before {
             self.shrink_at.get_or_insert(again);
         }
-        self.supply_before = supply;
+        (self.supply_before, self.lost_before) = (supply, lost);
         if self.shrink_at.is_none_or(|at| at > self.now) {
             return;
         }

@@ -604,3 +604,35 @@ fn a_pool_that_nobody_asks_anything_of_finds_out_that_ec2_works_again() {
         assert_eq!((view.mode, view.ipv4.free), (Mode::Normal, 2));
     }
 }
+
+#[test]
+fn an_eni_that_a_lost_address_kept_goes_when_its_pod_has_gone() {
+    let mut world = World::started(settings(Families::V4, false, warm_enis(0)));
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let grant = world
+        .state
+        .grant_of(&super::world::sandbox(3))
+        .expect("one");
+    assert_eq!(grant.addresses[0].eni.as_str(), "eni-1");
+    world.advance(60_000);
+    world.calm();
+    world.take_away(grant.addresses[0].address);
+    world.step(Event::Doubt);
+    for n in 0..2 {
+        world.del(n);
+    }
+    for _ in 0..60 {
+        world.calm();
+        world.advance(10_000);
+    }
+    assert_eq!(world.state.view().enis.len(), 2);
+    world.del(3);
+    for _ in 0..60 {
+        world.calm();
+        world.advance(10_000);
+    }
+    assert_eq!(world.state.view().enis.len(), 1);
+}

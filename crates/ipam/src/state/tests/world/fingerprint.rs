@@ -93,6 +93,7 @@ fn write_state(text: &mut String, state: &State) {
         tombstones,
         shrink_at,
         supply_before,
+        lost_before,
         warm_at,
         calls,
         next_call,
@@ -112,7 +113,7 @@ fn write_state(text: &mut String, state: &State) {
     write!(
         text,
         "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{farewells:?}{intents:?}{tombstones:?}\
-         {shrink_at:?}{supply_before:?}{warm_at:?}{calls:?}{next_call:?}{setbacks:?}{at_once:?}{last_error:?}{describe_setback:?}{describe_at:?}\
+         {shrink_at:?}{supply_before:?}{lost_before}{warm_at:?}{calls:?}{next_call:?}{setbacks:?}{at_once:?}{last_error:?}{describe_setback:?}{describe_at:?}\
          {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{wake_at:?}"
     )
     .unwrap();
