@@ -21,6 +21,9 @@ const SLICE: u64 = 25_000;
 /// Quiet comes at least this often.
 const ROUND: u64 = 12_500;
 
+/// How often it is said how far a run has come.
+const PROGRESS: Duration = Duration::from_secs(10);
+
 /// What many worlds came to.
 #[derive(Debug)]
 pub(crate) struct Totals {
@@ -59,14 +62,25 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let began = Instant::now();
     let jobs = args.jobs.max(1);
-    let (left, stop) = (AtomicU64::new(args.steps), AtomicBool::new(false));
+    let (steps, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let parts: Vec<Totals> = thread::scope(|scope| {
         let threads: Vec<_> = (0..jobs)
             .map(|job| {
-                let (left, stop) = (&left, &stop);
-                scope.spawn(move || many(args, job, jobs, left, stop))
+                let (steps, stop) = (&steps, &stop);
+                scope.spawn(move || many(args, job, jobs, steps, stop))
             })
             .collect();
+        let mut next = began + PROGRESS;
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            thread::sleep(Duration::from_millis(20));
+            if Instant::now() >= next {
+                next += PROGRESS;
+                let steps = steps.load(Ordering::Relaxed);
+                let seconds = began.elapsed().as_secs().max(1);
+                let speed = steps / seconds;
+                eprintln!("torture: {steps} of {} steps, {speed} a second", args.steps);
+            }
+        }
         let ended = threads.into_iter().map(std::thread::ScopedJoinHandle::join);
         ended.filter_map(Result::ok).collect()
     });
@@ -78,10 +92,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The worlds of one thread: those whose number is `job` modulo `jobs`, so that each is played once.
-fn many(args: &Args, job: u64, jobs: u64, left: &AtomicU64, stop: &AtomicBool) -> Totals {
+fn many(args: &Args, job: u64, jobs: u64, steps: &AtomicU64, stop: &AtomicBool) -> Totals {
     let mut totals = Totals::new();
     // Each thread has its share, so that what is played does not depend on which is faster.
-    let share = left.load(Ordering::Relaxed).div_ceil(jobs);
+    let share = args.steps.div_ceil(jobs);
     let mut number = job;
     while totals.steps < share && !stop.load(Ordering::Relaxed) {
         let world = mix(args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ mix(number));
@@ -95,6 +109,9 @@ fn many(args: &Args, job: u64, jobs: u64, left: &AtomicU64, stop: &AtomicBool) -
             }
         }
         totals.count(&played);
+        if let Some(fleet) = &played.fleet {
+            steps.fetch_add(fleet.steps, Ordering::Relaxed);
+        }
         if let Some(broken) = played.broken {
             stop.store(true, Ordering::Relaxed);
             totals.failure = Some(shrink::shrink(args, world, broken, played.acts));
