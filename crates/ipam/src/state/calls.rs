@@ -115,7 +115,14 @@ impl State {
                     Ok(reply) => self.intent_done(intent, reply),
                     Err(error) => self.intent_failed(intent, error),
                 };
-                if let Some(intent) = kept {
+                let Some(intent) = kept else {
+                    return;
+                };
+                let eni = intent.stage.eni().and_then(|eni| self.pool.eni(eni));
+                if eni.is_some_and(|eni| eni.life == Life::Unmanaged) {
+                    // A Describe has said meanwhile that it is not ours to touch any more.
+                    self.changed();
+                } else {
                     self.intents.insert(at, intent);
                 }
             }

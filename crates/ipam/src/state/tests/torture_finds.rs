@@ -636,3 +636,29 @@ fn an_eni_that_a_lost_address_kept_goes_when_its_pod_has_gone() {
     }
     assert_eq!(world.state.view().enis.len(), 1);
 }
+
+#[test]
+fn an_eni_that_is_no_longer_ours_is_left_alone_also_when_it_was_asked_about_a_moment_before() {
+    let mut world = World::started(settings(Families::V4, false, warm_enis(0)));
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    let modify =
+        |effect: &Effect| matches!(effect, Effect::Call(_, Call::DeleteOnTermination { .. }));
+    world.until_to_do(modify);
+    let nth = world.todo.iter().position(modify).expect("to do");
+    // Its answer is long in coming; a Describe is quicker.
+    world.carry_out(nth, Fate::Fails(CallErrorKind::Unknown));
+    let late = world.replies.pop().expect("a reply");
+    world.eni("eni-1").managed = false;
+    world.advance(40_000);
+    world.step(Event::Doubt);
+    world.calm();
+    world.step(late);
+    world.calm();
+    world.advance(60_000);
+    world.calm();
+    let asked = |call: &&Call| matches!(call, Call::DeleteOnTermination { eni, .. } if eni.as_str() == "eni-1");
+    let asked: Vec<&Call> = world.asked.iter().filter(asked).collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+}
