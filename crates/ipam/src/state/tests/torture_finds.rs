@@ -15,21 +15,6 @@ fn warm_enis(eni: u32) -> Warm {
     })
 }
 
-/// Everything works, one thing after the other, until it has come so far.
-fn until(world: &mut World, so_far: impl Fn(&World) -> bool) {
-    for _ in 0..100 {
-        if so_far(world) {
-            return;
-        }
-        if world.todo.is_empty() {
-            world.deliver(0);
-        } else {
-            world.carry_out(0, Fate::Works);
-        }
-    }
-    panic!("it never came so far: {:?}", world.todo);
-}
-
 #[test]
 fn an_eni_that_was_too_young_to_go_goes_when_it_is_old_enough() {
     let mut settings = settings(Families::V4, false, warm_enis(0));
@@ -102,9 +87,7 @@ fn with_two_families_a_link_that_is_slow_to_come_is_waited_for() {
     world.add(6, 90_000);
     world.add(7, 90_000);
     let last = world.add(8, 90_000);
-    until(&mut world, |world| {
-        matches!(world.todo.first(), Some(Effect::SetUpEni(_)))
-    });
+    world.go_on_until(|world| matches!(world.todo.first(), Some(Effect::SetUpEni(_))));
     world.carry_out(0, Fate::Fails(CallErrorKind::Other));
     for _ in 0..6 {
         world.calm();
@@ -124,7 +107,7 @@ fn an_eni_that_is_no_longer_ours_is_not_made_to_go_with_the_instance() {
         let mut intents = world.disk.intents.iter();
         intents.any(|it| matches!(it.stage, IntentStage::DeleteOnTermination(..)))
     };
-    until(&mut world, attached);
+    world.go_on_until(attached);
     world.eni("eni-1").managed = false;
     world.crash(false);
     world.calm();
@@ -234,9 +217,7 @@ fn a_pod_whose_books_are_lost_keeps_its_address_also_when_ec2_shows_it_late() {
     // The first Describe after the crash is of a time before the address was assigned.
     let held = std::mem::take(&mut world.eni("eni-0").slots);
     world.crash_without_books();
-    until(&mut world, |world| {
-        matches!(world.todo.first(), Some(Effect::SetUpEni(_)))
-    });
+    world.go_on_until(|world| matches!(world.todo.first(), Some(Effect::SetUpEni(_))));
     world.eni("eni-0").slots = held;
     world.step(Event::Doubt);
     world.calm();
@@ -256,7 +237,7 @@ fn a_token_that_was_used_before_is_asked_about_again_until_ec2_shows_what_was_ma
     for n in 0..4 {
         world.add(n, 90_000);
     }
-    until(&mut world, |world| {
+    world.go_on_until(|world| {
         matches!(
             world.todo.first(),
             Some(Effect::Call(_, Call::CreateEni { .. }))
@@ -266,7 +247,7 @@ fn a_token_that_was_used_before_is_asked_about_again_until_ec2_shows_what_was_ma
     world.carry_out(0, Fate::WorksUnknown);
     world.deliver(0);
     world.advance(10_000);
-    until(&mut world, |world| {
+    world.go_on_until(|world| {
         matches!(
             world.todo.first(),
             Some(Effect::Call(_, Call::CreateEni { .. }))
@@ -315,7 +296,7 @@ fn an_address_that_came_with_a_new_eni_is_not_moved_by_a_describe_that_is_older(
     }
     world.calm();
     let last = world.add(3, 90_000);
-    until(&mut world, |world| {
+    world.go_on_until(|world| {
         matches!(
             world.todo.first(),
             Some(Effect::Call(_, Call::AttachEni { .. }))
@@ -351,7 +332,7 @@ fn a_subnet_that_may_lack_prefixes_or_addresses_is_asked_for_addresses() {
     world.carry_out(0, Fate::Fails(CallErrorKind::Refused));
     world.calm();
     let last = world.add(3, 90_000);
-    until(&mut world, |world| {
+    world.go_on_until(|world| {
         matches!(
             world.todo.first(),
             Some(Effect::Call(_, Call::CreateEni { .. }))
@@ -375,9 +356,7 @@ fn what_a_life_before_may_have_routed_is_not_given_back_until_its_link_is_set_up
     }
     world.calm();
     world.crash(false);
-    until(&mut world, |world| {
-        matches!(world.todo.first(), Some(Effect::SetUpEni(_)))
-    });
+    world.go_on_until(|world| matches!(world.todo.first(), Some(Effect::SetUpEni(_))));
     // Its link is slow to come.
     world.advance(200_000);
     assert_eq!(world.state.view().ipv4.leaving, 0);
@@ -405,7 +384,7 @@ fn an_address_that_went_from_one_eni_to_another_stays_there_over_a_restart_with_
     for n in 10..12 {
         world.add(n, 90_000);
     }
-    until(&mut world, |world| !world.replies.is_empty());
+    world.go_on_until(|world| !world.replies.is_empty());
     let assigned = |reply: &mut Event| match reply {
         Event::CallDone {
             outcome: Ok(CallReply::Assigned(slots)),
@@ -445,7 +424,7 @@ fn an_attachment_that_was_given_up_and_came_is_taken_off_and_its_eni_deleted() {
             Some(Effect::Call(_, Call::AttachEni { .. }))
         )
     };
-    until(&mut world, attaches);
+    world.go_on_until(attaches);
     // EC2 attaches it without a word, then refuses all that is asked.
     world.carry_out(0, Fate::WorksUnknown);
     world.deliver(0);
@@ -453,7 +432,7 @@ fn an_attachment_that_was_given_up_and_came_is_taken_off_and_its_eni_deleted() {
     world.calm();
     world.eni("eni-1").attachment = attachment;
     world.advance(5_000);
-    until(&mut world, attaches);
+    world.go_on_until(attaches);
     world.carry_out(0, Fate::Fails(CallErrorKind::Refused));
     world.deliver(0);
     for _ in 0..40 {
@@ -540,7 +519,7 @@ fn what_was_given_back_without_a_word_and_comes_again_does_not_leave_any_more() 
         };
         matches!(outcome, Some(CallReply::Assigned(_)))
     };
-    until(&mut world, |world| world.replies.iter().any(comes));
+    world.go_on_until(|world| world.replies.iter().any(comes));
     let assigned = |reply: &mut Event| match reply {
         Event::CallDone {
             outcome: Ok(CallReply::Assigned(slots)),
