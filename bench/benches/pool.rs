@@ -90,6 +90,7 @@ fn pool(addresses: u32) -> State {
         max_pods: None,
         cooldown: Duration::ZERO,
         subnets: Vec::new(),
+        cluster_size: 0,
     };
     let mut state = State::new(node, settings, "bench");
     // Nothing is given back while it is measured.

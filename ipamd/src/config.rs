@@ -16,6 +16,8 @@ use crate::install::{self, ConflistArgs};
 const MTU: (u32, u32) = (576, 9001);
 /// More than any instance type can hold: beyond it, a target is a mistake.
 const MOST_ADDRESSES: u32 = 1000;
+/// Far beyond what Kubernetes is made for.
+const MOST_NODES: u32 = 100_000;
 
 /// ipamd and what it is asked to do.
 #[derive(Debug, Parser)]
@@ -32,8 +34,9 @@ const MOST_ADDRESSES: u32 = 1000;
         grpcurl -plaintext -unix unix:///run/weir/ipamd.sock weir.ipam.v1.Pool/Get\n\n\
         (grpcurl before 1.9.2 takes the path alone, without unix://.)\n\n\
         Each option can be given by the environment variable behind it. Region, endpoints, credentials and \
-        proxies are the AWS SDK's own settings (AWS_REGION, AWS_ENDPOINT_URL_EC2, \
-        AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_ROLE_ARN, HTTPS_PROXY and so on).",
+        proxies are the AWS SDK's own settings (AWS_REGION, AWS_ENDPOINT_URL_EC2, AWS_USE_FIPS_ENDPOINT, \
+        AWS_USE_DUALSTACK_ENDPOINT, AWS_EC2_METADATA_SERVICE_ENDPOINT, AWS_ROLE_ARN, AWS_CA_BUNDLE, HTTPS_PROXY, \
+        NO_PROXY and so on). IMDS is never asked through a proxy.",
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Cli {
@@ -117,6 +120,13 @@ pub(crate) struct Config {
     /// The cluster's name: ENIs made here are tagged with it
     #[arg(long, env = "CLUSTER_NAME", value_name = "NAME", help_heading = "EC2")]
     cluster_name: Option<String>,
+
+    /// Nodes that share what the account may ask of EC2 in its Region; 0 for no bound on this node. A node keeps to
+    /// its share, so that many that start at once do not throttle each other, and in a large cluster a new node waits for
+    /// its turn. Say how many may come at once, divided by the factor by which AWS has raised the account's rates
+    #[arg(long, env = "WEIR_CLUSTER_SIZE", default_value_t = 20, value_name = "NODES",
+          value_parser = cluster_size, help_heading = "EC2")]
+    cluster_size: u32,
 
     /// Seconds for which the instance metadata service is asked at start before ipamd gives up
     #[arg(long, env = "WEIR_IMDS_PATIENCE", default_value_t = 60, value_name = "SECONDS",
@@ -256,6 +266,7 @@ impl Config {
             max_pods: None,
             cooldown: Duration::from_secs(self.ip_cooldown_period.into()),
             subnets: Vec::new(),
+            cluster_size: self.cluster_size,
         }
     }
 
@@ -456,6 +467,10 @@ fn patience(text: &str) -> Result<u32, String> {
     number("WEIR_IMDS_PATIENCE", "seconds", (1, 3600))(text)
 }
 
+fn cluster_size(text: &str) -> Result<u32, String> {
+    number("WEIR_CLUSTER_SIZE", "nodes", (0, MOST_NODES))(text)
+}
+
 fn max_enis(text: &str) -> Result<u32, String> {
     // aws-node takes 0 and less for "as many as the instance type allows".
     i64::from_str(text.trim())
@@ -509,6 +524,11 @@ mod tests {
                 "--max-eni=two",
                 "two",
                 "MAX_ENI must be a whole number of ENIs",
+            ),
+            (
+                "--cluster-size=-1",
+                "-1",
+                "WEIR_CLUSTER_SIZE must be a whole number of nodes from 0 to 100000",
             ),
             (
                 "--ip-cooldown-period=",

@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask lab`: build what they need, then become them.
+//! `cargo xtask demo`, `budget` and `lab`: build what they need, then become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -41,6 +41,20 @@ pub(crate) struct LabArgs {
     arguments: Vec<OsString>,
 }
 
+/// Count what a node asks of EC2 and IMDS, beside aws-node's figures.
+///
+/// Builds ipamd and the simulations, runs ipamd on a node of the lab, and counts. Exits with 1 when a figure is above the
+/// budget in tests/suites/src/bin/budget/budget.toml.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask budget                # a table\n  cargo xtask budget --output json"
+)]
+pub(crate) struct BudgetArgs {
+    /// The command's own arguments: --output json
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 /// What the demo runs. Out of the whole workspace, as all that xtask builds: cargo then gives every build the
 /// same features, so that the EC2 SDK is built once for all of them.
 pub(crate) const DEMO_BUILD: &[&str] = &[
@@ -74,6 +88,22 @@ pub(crate) fn run_demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         demo.env("WEIR_CNI", crate::dist::build_plugin()?);
     }
     become_program(demo.args(&arguments))
+}
+
+pub(crate) fn run_budget(args: &BudgetArgs) -> anyhow::Result<ExitCode> {
+    const BUILD: &[&str] = &[
+        "--workspace",
+        "--bin",
+        "ipamd",
+        "--bin",
+        "fleet",
+        "--bin",
+        "budget",
+    ];
+    crate::setup::ensure()?;
+    eprintln!("building ipamd and the simulations");
+    let artifacts = workspace::build(BUILD, &[])?;
+    become_program(Command::new(workspace::binary(&artifacts, "budget")?).args(&args.arguments))
 }
 
 pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {

@@ -48,6 +48,10 @@ enum Command {
     Lint(lint::Args),
     /// Play whole fleets on virtual time, where everything goes wrong
     Torture(torture::Args),
+    /// Play fleets on virtual time, and count what they ask of EC2
+    Fleet(torture::FleetArgs),
+    /// Count what a node asks of EC2 and IMDS, beside aws-node's figures
+    Budget(demo::BudgetArgs),
     /// Use the simulated VPC by hand
     Lab(demo::LabArgs),
     /// Build the binaries that ship: ipamd and weir-cni, static
@@ -65,6 +69,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Torture(args) => torture::run(&args),
+        Command::Fleet(args) => torture::run_fleet(&args),
+        Command::Budget(args) => demo::run_budget(&args),
         Command::Lab(args) => demo::run_lab(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),

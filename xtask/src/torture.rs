@@ -1,4 +1,4 @@
-//! `cargo xtask torture`: builds the deterministic simulation with optimisation, then becomes it.
+//! `cargo xtask torture` and `cargo xtask fleet`: build the simulation of fleets with optimisation, then become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -24,13 +24,35 @@ pub(crate) struct Args {
     arguments: Vec<OsString>,
 }
 
-/// What it runs, out of the whole workspace as all that xtask builds.
-const BUILD: &[&str] = &["--workspace", "--profile", "torture", "--bin", "torture"];
+/// Play fleets on virtual time, and count what they ask of EC2.
+///
+/// Builds the simulation with optimisation and passes all arguments on to it. Exits with 1 if a figure misses its aim.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  cargo xtask fleet                              # all scenarios at their sizes\n  cargo xtask fleet join --nodes 200             # one, with so many nodes\n  cargo xtask fleet --picture docs/fleet.svg     # draw them too"
+)]
+pub(crate) struct FleetArgs {
+    /// The simulation's own arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// What they run, out of the whole workspace as all that xtask builds.
+const BUILD: &[&str] = &["--workspace", "--profile", "torture", "--bin"];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    become_simulation("torture", &args.arguments)
+}
+
+pub(crate) fn run_fleet(args: &FleetArgs) -> anyhow::Result<ExitCode> {
+    become_simulation("fleet", &args.arguments)
+}
+
+fn become_simulation(name: &str, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     eprintln!("building the simulation");
-    let artifacts = workspace::build(BUILD, &[])?;
-    let mut torture = Command::new(workspace::binary(&artifacts, "torture")?);
-    let error = torture.args(&args.arguments).exec();
-    Err(error).with_context(|| format!("starting {}", torture.get_program().display()))
+    let artifacts = workspace::build(&[BUILD, &[name]].concat(), &[])?;
+    let mut simulation = Command::new(workspace::binary(&artifacts, name)?);
+    let error = simulation.args(arguments).exec();
+    Err(error).with_context(|| format!("starting {}", simulation.get_program().display()))
 }

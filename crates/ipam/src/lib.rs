@@ -9,6 +9,7 @@
 
 mod call;
 mod event;
+mod governor;
 mod id;
 mod ledger;
 mod mode;
@@ -24,6 +25,7 @@ pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, 
 pub use event::{
     AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
 };
+pub use governor::{Governor, Haste, HeldBack, HeldBy};
 pub use id::{
     AttachmentId, BooksVersion, CallId, ClientToken, EniId, InstanceId, Mac, MacError, Pod,
     RequestId, Sandbox, SecurityGroupId, SubnetId, Time, VpcId,

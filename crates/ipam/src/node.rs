@@ -72,6 +72,9 @@ pub struct Settings {
     pub cooldown: Duration,
     /// Where new ENIs may be made, besides the primary's subnet; the first that has room is taken.
     pub subnets: Vec<SubnetChoice>,
+    /// How many nodes share what the account may ask of EC2 (`WEIR_CLUSTER_SIZE`), see [`crate::Governor`]; with 0, no
+    /// call is held back.
+    pub cluster_size: u32,
 }
 
 /// A subnet for new ENIs.

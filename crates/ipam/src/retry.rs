@@ -39,13 +39,23 @@ impl Jitter {
 
     /// From 75 to 100 % of `delay`.
     fn of(&mut self, delay: Duration) -> Duration {
+        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(millis - u64::from(self.next()) % (millis / 4 + 1))
+    }
+
+    /// From 0 to less than 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        f64::from(self.next()) / f64::from(1_u32 << 31)
+    }
+
+    /// 31 bits.
+    fn next(&mut self) -> u32 {
         // Knuth's MMIX generator; its high bits are the good ones.
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        Duration::from_millis(millis - (self.0 >> 33) % (millis / 4 + 1))
+        u32::try_from(self.0 >> 33).unwrap_or(0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pool's state and its one transition function.
 
+mod asking;
 mod calls;
 mod ending;
 mod facts;
@@ -23,8 +24,9 @@ pub use self::why::{Retry, WaitsFor, Why};
 use crate::pool::Pool;
 use crate::retry::{self, Jitter, Setback};
 use crate::{
-    BooksVersion, Call, CallError, CallId, ClientToken, Effect, EniId, Event, IntentStage, Mode,
-    Node, Place, Refusal, RequestId, SecurityGroupId, Settings, SlotKind, SubnetId, Time,
+    BooksVersion, Call, CallError, CallId, ClientToken, Effect, EniId, Event, Governor,
+    IntentStage, Mode, Node, Place, Refusal, RequestId, SecurityGroupId, Settings, SlotKind,
+    SubnetId, Time,
 };
 
 /// The pool of one node.
@@ -65,6 +67,8 @@ pub struct State {
     warm_at: Option<Time>,
     calls: BTreeMap<CallId, PendingCall>,
     next_call: CallId,
+    /// How often EC2 may be asked.
+    governor: Governor,
     /// What EC2 did not do of late, and when to ask again.
     setbacks: BTreeMap<Spot, Setback<CallError>>,
     /// How many of a kind a subnet is asked for at once, where it did not have all that was asked for.
@@ -194,6 +198,7 @@ impl State {
     #[must_use]
     pub fn new(node: Node, settings: Settings, boot_id: &str) -> Self {
         Self {
+            governor: Governor::new(settings.cluster_size, node.instance_id.as_str()),
             node,
             settings,
             boot_id: boot_id.to_owned(),
@@ -236,7 +241,10 @@ impl State {
         self.now = self.now.max(now);
         let asked_for = matches!(event, Event::Add(_) | Event::Del { .. } | Event::Gc { .. });
         match event {
-            Event::Start { books, seen } => self.start(books, seen.as_deref()),
+            Event::Start { books, seen } => {
+                self.governor.begin(self.now);
+                self.start(books, seen.as_deref());
+            }
             Event::Add(request) => self.add(request),
             Event::Cancel(request) => self.cancel(request),
             Event::Del { request, sandbox } => self.del(request, &sandbox),
@@ -415,6 +423,7 @@ impl State {
             .chain(self.describe_at)
             .chain(self.shrink_at)
             .chain(self.warm_at)
+            .chain(self.governor.held(self.now).map(|held| held.until))
             .chain(self.troubles.next_due(self.set_mode))
             .chain(self.next_forgotten())
             .chain(self.preparation.due)

@@ -12,26 +12,31 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::xml::Element;
 
-pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
-pub(crate) const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
-pub(crate) const TAG_TOKEN: &str = "weir/client-token";
+/// Whose an ENI is.
+pub const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
+/// Not for pods.
+pub const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+/// The token that an ENI was made with.
+pub const TAG_TOKEN: &str = "weir/client-token";
 const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
 const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
 
 /// Who calls, and what it knows.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
-    pub(crate) instance: String,
-    pub(crate) access_key: String,
+pub struct Client {
+    /// Its instance.
+    pub instance: String,
+    /// Of its role.
+    pub access_key: String,
     /// Every subnet's CIDR; IMDS or DescribeSubnets tell it.
-    pub(crate) subnets: Vec<(String, Ipv4Net)>,
+    pub subnets: Vec<(String, Ipv4Net)>,
     /// ENIs of cards beyond the first are ours too.
-    pub(crate) all_cards: bool,
+    pub all_cards: bool,
 }
 
 /// What one attempt of a call came to.
 #[derive(Debug)]
-pub(crate) enum Attempt {
+pub enum Attempt {
     /// An answer.
     Answered(Result<CallReply, CallError>),
     /// EC2 throttled it: it is tried again.
@@ -42,16 +47,18 @@ pub(crate) enum Attempt {
 
 /// How an attempt's answer comes back.
 #[derive(Debug)]
-pub(crate) struct Sent {
-    pub(crate) attempt: Attempt,
-    pub(crate) delivery: Delivery,
+pub struct Sent {
+    /// What it came to, if it arrives.
+    pub attempt: Attempt,
+    /// Whether and when it arrives.
+    pub delivery: Delivery,
     /// A token was used before with other tags: the ENI was looked for by its tag.
-    pub(crate) mismatch: bool,
+    pub mismatch: bool,
 }
 
 impl Client {
     /// Sends a call once. `wall` is the node's time of day in seconds.
-    pub(crate) fn send(&self, world: &mut World, now: SimTime, wall: u64, call: &Call) -> Sent {
+    pub fn send(&self, world: &mut World, now: SimTime, wall: u64, call: &Call) -> Sent {
         let mut sent = match call {
             Call::DescribeEnis => {
                 self.describe(world, now, "attachment.instance-id", &self.instance)
@@ -372,7 +379,7 @@ fn strange(action: &'static str, mutates: bool) -> Attempt {
 }
 
 /// What the pool is told when nothing came back.
-pub(crate) fn silence(action: &'static str) -> CallError {
+pub fn silence(action: &'static str) -> CallError {
     let mutates = !action.starts_with("Describe");
     failed(action, no_answer(mutates), "Timeout", "no answer")
 }

@@ -9,8 +9,7 @@ mod life;
 mod outside;
 mod quiet;
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use aws_sim::ids::Dice;
 use aws_sim::{SimTime, World};
 use ipam::{CallError, CallId, CallReply, Effect, EniId, Event, IntentStage, RequestId, Time};
 use ipnet::IpNet;
+use torture::queue::Queue;
 
 pub(crate) use self::kernel::Host;
 use crate::act::{Act, Disk, Numbered};
@@ -41,10 +41,8 @@ pub(crate) struct Fleet {
     seed: u64,
     aws: World,
     nodes: Vec<Node>,
-    queue: BinaryHeap<Timed>,
-    sequence: u64,
+    queue: Queue<Job>,
     subnets: Vec<aws_sim::SubnetId>,
-    vpc: aws_sim::VpcId,
     /// Who owns an address, in the whole fleet.
     owners: HashMap<IpAddr, (usize, u32)>,
     cooling: HashMap<IpAddr, Cooling>,
@@ -91,12 +89,6 @@ struct Truth {
     slots: HashMap<IpNet, (EniId, usize, ipam::Place)>,
 }
 
-struct Timed {
-    at: u64,
-    sequence: u64,
-    job: Job,
-}
-
 /// What falls due. The number after the node is the life of its ipamd.
 enum Job {
     Wake(usize, Time),
@@ -112,26 +104,6 @@ enum Job {
     Boot(usize),
     Poll(usize, u32),
 }
-
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
-    }
-}
-
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Timed {}
 
 impl Fleet {
     pub(crate) fn play(&mut self, (number, act): Numbered) {
@@ -211,20 +183,17 @@ impl Fleet {
     }
 
     fn push(&mut self, at: u64, job: Job) {
-        self.sequence += 1;
-        let sequence = self.sequence;
-        self.queue.push(Timed { at, sequence, job });
+        self.queue.push(at, job);
     }
 
     /// Time goes on, and what falls due happens.
     fn pass(&mut self, millis: u64) {
         let until = self.now + millis;
         while self.broken.is_none()
-            && self.queue.peek().is_some_and(|timed| timed.at <= until)
-            && let Some(timed) = self.queue.pop()
+            && let Some((at, job)) = self.queue.pop_due(until)
         {
-            self.now = self.now.max(timed.at);
-            self.due(timed.job);
+            self.now = self.now.max(at);
+            self.due(job);
         }
         self.now = until;
     }
@@ -251,7 +220,7 @@ impl Fleet {
             Job::Restart(n, life) if life == self.nodes[n].life => self.start(n),
             Job::Boot(n) => self.boot(n),
             Job::Poll(n, life) if life == self.nodes[n].life => self.poll(n),
-            // Of an ipamd that is no more.
+            // Of an ipamd that is no more, or a time that it does not wait for any more.
             _ => {}
         }
     }

@@ -10,16 +10,15 @@
 
 mod act;
 mod cover;
-mod ec2;
 mod fleet;
 mod node;
 mod run;
 mod trace;
-mod xml;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use torture::ec2;
 
 /// A third of the time goes to small allocations; this one is quicker at them than libc's.
 #[global_allocator]

@@ -35,6 +35,7 @@ fn settings(warm: Warm) -> Settings {
         max_pods: None,
         cooldown: Duration::from_secs(30),
         subnets: Vec::new(),
+        cluster_size: 0,
     }
 }
 

@@ -23,7 +23,9 @@ pub(super) const ATTACHED_AFTER: u32 = 2;
 const REFUSED_AT_MOST: u32 = 10;
 
 impl State {
+    /// Asks EC2 for what [`Self::may_ask`] allows.
     pub(super) fn call(&mut self, call: Call) -> CallId {
+        self.governor.take(call.action(), self.now);
         let id = self.next_call;
         self.next_call.0 += 1;
         let since = self.now;
@@ -52,6 +54,9 @@ impl State {
                     .is_some_and(|setback| setback.until > self.now);
             let call = intent.next_call();
             if waits || call.eni().is_some_and(|eni| self.asked_of(eni).busy) {
+                continue;
+            }
+            if !self.may_carry_on(&call) {
                 continue;
             }
             let id = self.call(call);
@@ -87,6 +92,9 @@ impl State {
                 }
             }
             Err(error) => {
+                if error.kind == CallErrorKind::Throttled {
+                    self.governor.throttled(call.action(), self.now);
+                }
                 self.last_error = Some(error.clone());
                 if changes {
                     self.note_failure(error.kind);

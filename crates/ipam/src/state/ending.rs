@@ -13,7 +13,9 @@ use super::{Phase, Spot, State, Tombstone, TornDown};
 use crate::planner::{self, Action, EniStock};
 use crate::pool::{Holding, Life, Routing};
 use crate::retry;
-use crate::{Call, CallError, CallErrorKind, Effect, EniId, IntentStage, Mode, SlotKind, Time};
+use crate::{
+    Call, CallError, CallErrorKind, Effect, EniId, Haste, IntentStage, Mode, SlotKind, Time,
+};
 
 /// How long after there came to be more is looked for what is too much: demand comes and goes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -166,9 +168,13 @@ impl State {
         let mut called = Vec::new();
         for (eni, slots) in unassign {
             // One change of an ENI at a time.
-            if !called.contains(&eni) {
-                called.push(eni.clone());
-                self.call(Call::Unassign { eni, slots });
+            if called.contains(&eni) {
+                continue;
+            }
+            called.push(eni.clone());
+            let call = Call::Unassign { eni, slots };
+            if self.may_ask(&call, Haste::Later) {
+                self.call(call);
             }
         }
     }

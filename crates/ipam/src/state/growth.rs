@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::{Intent, Phase, Spot, State, TornDown};
 use crate::planner::{self, Action, Facts};
 use crate::state::facts::count_of;
-use crate::{Call, ClientToken, Family, IntentStage, Place, SecurityGroupId, SlotKind, SubnetId};
+use crate::{
+    Call, ClientToken, Family, Haste, IntentStage, Place, SecurityGroupId, SlotKind, SubnetId,
+};
 
 /// How long what nobody waits for may gather before it is asked for, so that pods that come one by one do not cost
 /// a call each. aws-node looks as often.
@@ -36,7 +38,12 @@ impl State {
                 return;
             }
         }
-        self.warm_at = None;
+        let haste = if facts.waiters > 0 || bare {
+            Haste::Waiting
+        } else {
+            Haste::Later
+        };
+        let mut held = false;
         for action in plan {
             match action {
                 // One change of an ENI at a time: the rest is planned again when its reply is there.
@@ -44,8 +51,15 @@ impl State {
                 Action::Assign { eni, kind, count } => {
                     let subnet = self.subnet_of(&eni);
                     let count = self.at_once(&subnet, kind, count);
-                    self.call(Call::Assign { eni, kind, count });
+                    let call = Call::Assign { eni, kind, count };
+                    if self.may_ask(&call, haste) {
+                        self.call(call);
+                    } else {
+                        held = true;
+                    }
                 }
+                // Planned again then, with what is wanted by then.
+                Action::Create { .. } if !self.may_begin_eni(haste) => held = true,
                 Action::Create {
                     subnet,
                     groups,
@@ -60,6 +74,9 @@ impl State {
                 // What is given back is not growth.
                 Action::Unassign { .. } | Action::Drain { .. } => {}
             }
+        }
+        if !held {
+            self.warm_at = None;
         }
     }
 

@@ -38,7 +38,7 @@ impl State {
             || self.describe_at.is_some_and(|at| at <= self.now)
             || (!self.pool.is_even() && self.pool.enis().any(|(_, eni)| eni.unsettled.is_some()))
             || self.intents.iter().any(|intent| intent.unsettled.is_some());
-        if wanted {
+        if wanted && self.may_ask(&Call::DescribeEnis, self.haste()) {
             if self.describe_at.is_some_and(|at| at <= self.now) {
                 self.describe_at = None;
             }

@@ -5,7 +5,7 @@ use super::{Add, State};
 use crate::planner::Facts;
 use crate::pool::Life;
 use crate::retry::passes;
-use crate::{CallError, CallErrorKind, Mode, Reason, Refusal, Sandbox};
+use crate::{CallError, CallErrorKind, HeldBy, Mode, Reason, Refusal, Sandbox};
 
 const ASKED_AGAIN: &str = "kubelet asks again for the pod by itself";
 
@@ -76,6 +76,13 @@ fn in_vain(waits_for: &[WaitsFor], before: &str) -> Refusal {
             "look at the node's kernel log and at what else configures its links",
         ),
         Some(WaitsFor::Frozen { error, .. }) => frozen(error.as_ref()),
+        Some(WaitsFor::Governor(held)) if matches!(held.cause, HeldBy::Share { .. }) => refusal(
+            Reason::DeadlineExceeded,
+            format!("{before}; the pool waits for {held}"),
+            "it asks EC2 when its turn has come, and kubelet asks again for the pod",
+            "launch nodes with prefixes, so that they need not ask; or set WEIR_CLUSTER_SIZE to fewer nodes, if AWS has \
+             raised the account's request rates or fewer nodes come at once",
+        ),
         _ => {
             let all: Vec<String> = waits_for.iter().map(ToString::to_string).collect();
             refusal(

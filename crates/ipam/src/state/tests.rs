@@ -3,6 +3,7 @@
 mod cases;
 mod exhaustive;
 mod found;
+mod governed;
 mod growth;
 mod histories;
 mod look;

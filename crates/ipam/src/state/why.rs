@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Phase, State};
 use crate::pool::{Eni, Holding, Life, Routing};
 use crate::retry::Setback;
-use crate::{CallError, EniId, Mode, Sandbox, Time};
+use crate::{CallError, EniId, HeldBack, Mode, Sandbox, Time};
 
 /// Why an ADD is not answered yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum WaitsFor {
         /// What froze it.
         error: Option<CallError>,
     },
+    /// The node keeps to its share of what the account may ask of EC2.
+    Governor(HeldBack),
     /// An address has cooled.
     Cooling {
         /// The first one.
@@ -83,6 +85,7 @@ impl WaitsFor {
             Self::SetUp(_, retry) | Self::Routes(_, retry) => retry.as_ref().map(|retry| retry.at),
             Self::Call { .. } => None,
             Self::Ec2(retry) => Some(retry.at),
+            Self::Governor(held) => Some(held.until),
             Self::Frozen { until, .. } => *until,
             Self::Cooling { until } => Some(*until),
         }
@@ -124,6 +127,7 @@ impl fmt::Display for WaitsFor {
             } => write!(f, "{action} of {eni}"),
             Self::Call { action, .. } => f.write_str(action),
             Self::Ec2(retry) => write!(f, "another try at EC2, after {}", retry.error),
+            Self::Governor(held) => held.fmt(f),
             Self::Frozen { .. } => f.write_str("the end of mode frozen"),
             Self::Cooling { .. } => f.write_str("an address that cools"),
         }
@@ -157,7 +161,10 @@ impl State {
 
     pub(super) fn waits_for(&self, sandbox: &Sandbox) -> Vec<WaitsFor> {
         if self.phase != Phase::Running {
-            return vec![self.waits_for_start()];
+            let held = self.governor.held(self.now).map(WaitsFor::Governor);
+            return std::iter::once(self.waits_for_start())
+                .chain(held)
+                .collect();
         }
         if self.pool.owner(sandbox).is_some() {
             self.owner_waits_for(sandbox)
@@ -228,15 +235,11 @@ impl State {
             waits_for.push(self.waits_for_thaw());
         }
         waits_for.extend(self.troubled_enis());
-        let calls = self.pending_calls().into_iter().filter(|call| {
-            !matches!(
-                call.action,
-                "UnassignPrivateIpAddresses"
-                    | "UnassignIpv6Addresses"
-                    | "DetachNetworkInterface"
-                    | "DeleteNetworkInterface"
-            )
-        });
+        let held = self.governor.held(self.now);
+        let held = held.filter(|held| !gives_back(held.action));
+        waits_for.extend(held.map(WaitsFor::Governor));
+        let calls = self.pending_calls().into_iter();
+        let calls = calls.filter(|call| !gives_back(call.action));
         waits_for.extend(calls.map(|call| WaitsFor::Call {
             action: call.action,
             eni: call.eni,
@@ -279,6 +282,17 @@ impl State {
         let all = spots.chain(intents).chain(&self.describe_setback);
         all.filter(|setback| setback.until > self.now).collect()
     }
+}
+
+/// Whether it brings nobody an address.
+fn gives_back(action: &str) -> bool {
+    matches!(
+        action,
+        "UnassignPrivateIpAddresses"
+            | "UnassignIpv6Addresses"
+            | "DetachNetworkInterface"
+            | "DeleteNetworkInterface"
+    )
 }
 
 fn waits_for_eni(id: &EniId, eni: &Eni) -> WaitsFor {

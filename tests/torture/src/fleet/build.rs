@@ -1,15 +1,17 @@
 //! Fleets as the seed has them: sizes, settings, and how EC2 behaves.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{Latencies, LaunchSpec, SimTime, Size, Throttling, World, WorldConfig};
 use ipam::{
-    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, SecurityGroupId, Settings, SubnetChoice,
-    SubnetId, VpcId, Warm, WarmTargets,
+    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, Settings, SubnetChoice, SubnetId, VpcId,
+    Warm, WarmTargets,
 };
+use torture::imds;
+use torture::queue::Queue;
 
 use super::{Fleet, Truth};
 use crate::act::Weather;
@@ -25,7 +27,7 @@ impl Fleet {
         let mut cover = Cover::new();
         let config = config(&mut dice, seed, weather, &mut cover);
         let mut aws = World::new(config);
-        let (vpc, subnets) = network(&mut aws, &mut dice);
+        let subnets = network(&mut aws, &mut dice);
         let mut fleet = Self {
             now: 0,
             steps: 0,
@@ -35,10 +37,8 @@ impl Fleet {
             seed,
             aws,
             nodes: Vec::new(),
-            queue: BinaryHeap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             subnets,
-            vpc,
             owners: HashMap::new(),
             cooling: HashMap::new(),
             taken: BTreeMap::new(),
@@ -134,39 +134,16 @@ impl Fleet {
 
     /// What ipamd learns of its instance from IMDS.
     pub(super) fn learn_node(&mut self, n: usize) {
-        let cidrs = self.cidrs();
         let node = &mut self.nodes[n];
         let Some(instance) = self.aws.instance(&node.instance) else {
             return;
         };
-        let Some(eni) = self.aws.primary_eni(&node.instance) else {
+        let Some(facts) = imds::node(&self.aws, &node.instance) else {
             return;
         };
-        let kind = instance.kind;
         node.client.instance = instance.id.as_str().to_owned();
         node.client.access_key.clone_from(&instance.access_key);
-        let cidr = cidrs.iter().find(|(id, _)| id == eni.subnet.as_str());
-        node.facts = ipam::Node {
-            instance_id: InstanceId::new(instance.id.as_str()),
-            instance_type: kind.name.clone(),
-            availability_zone: instance.az.clone(),
-            vpc_id: VpcId::new(self.vpc.as_str()),
-            primary_eni: ipam::EniId::new(eni.id.as_str()),
-            primary_mac: Mac(eni.mac),
-            subnet_id: SubnetId::new(eni.subnet.as_str()),
-            subnet_cidr: cidr.map_or_else(|| node.facts.subnet_cidr, |(_, cidr)| *cidr),
-            security_groups: eni
-                .groups
-                .iter()
-                .map(|id| SecurityGroupId::new(id.as_str()))
-                .collect(),
-            limits: InstanceLimits {
-                enis_per_card: kind.enis_per_card.clone(),
-                ipv4_slots_per_eni: kind.ipv4_per_eni,
-                ipv6_slots_per_eni: kind.ipv6_per_eni,
-                prefixes: kind.takes_prefixes(),
-            },
-        };
+        node.facts = facts;
     }
 
     fn cidrs(&self) -> Vec<(String, ipnet::Ipv4Net)> {
@@ -272,6 +249,7 @@ impl Fleet {
             max_pods,
             cooldown: Duration::from_secs([0, 1, 5, 30, 30, 30][dice.below(6)]),
             subnets,
+            cluster_size: [0, 20, 20, 60][dice.below(4)],
         }
     }
 }
@@ -329,7 +307,7 @@ fn millis(dice: &mut Dice, most: usize) -> u64 {
 }
 
 /// A VPC, a subnet for the nodes, and one more in the same zone.
-fn network(aws: &mut World, dice: &mut Dice) -> (aws_sim::VpcId, Vec<aws_sim::SubnetId>) {
+fn network(aws: &mut World, dice: &mut Dice) -> Vec<aws_sim::SubnetId> {
     let cidr = |text: &str| text.parse().expect("a CIDR");
     let vpc = aws.add_vpc(cidr("10.0.0.0/16")).expect("a VPC");
     aws.add_vpc_ipv6(&vpc).expect("an IPv6 block");
@@ -353,7 +331,7 @@ fn network(aws: &mut World, dice: &mut Dice) -> (aws_sim::VpcId, Vec<aws_sim::Su
         aws.add_subnet_ipv6(&subnet, part).expect("a /64");
         subnets.push(subnet);
     }
-    (vpc, subnets)
+    subnets
 }
 
 /// Before IMDS has been asked.

@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use aws_sim::{Delivery, Ec2Error, Effect as Strike, Fault, Refused, SimTime, When};
+use aws_sim::{Ec2Error, Effect as Strike, Fault, Refused, SimTime, When};
 use ipam::{Call, CallError, CallErrorKind, CallId, CallReply, Event, SlotKind};
+use torture::sdk::{self, Next};
 
 use super::{Fleet, Job};
 use crate::act::{ACTIONS, Wrong};
 use crate::cover::Met;
-use crate::ec2::{Attempt, silence};
+use crate::ec2::Attempt;
 use crate::node::{Flight, millis};
-
-/// Attempts, milliseconds of one, and of all together.
-const READS: (u32, u64, u64) = (4, 6_000, 25_000);
-const MUTATIONS: (u32, u64, u64) = (3, 15_000, 40_000);
 
 impl Fleet {
     pub(super) fn begin_call(&mut self, n: usize, id: CallId, call: Call) {
@@ -54,55 +51,39 @@ impl Fleet {
         if sent.mismatch {
             self.cover.met(Met::FaultMismatch);
         }
-        let reads = call == Call::DescribeEnis;
-        let (attempts, patience, whole) = if reads { READS } else { MUTATIONS };
-        let (takes, late) = match sent.delivery {
-            Delivery::Now => (0, false),
-            Delivery::Reset => (1, false),
-            Delivery::After(latency) => {
-                let latency = millis(latency);
-                (latency.min(patience), latency >= patience)
-            }
-            Delivery::Never => (patience, true),
+        let tried = sdk::Tried {
+            now: self.now,
+            began,
+            attempt,
+            backoff: 200 << attempt,
         };
-        let came = if late {
-            Attempt::Unclear(silence(call.action()))
-        } else {
-            sent.attempt
-        };
-        let safe = matches!(
-            call,
-            Call::DescribeEnis | Call::DeleteOnTermination { .. } | Call::DeleteEni { .. }
-        );
-        let at = self.now + takes;
-        let backoff = 200 << attempt;
-        let again = attempt < attempts && at + backoff < began + whole;
-        let (repeat, outcome) = match came {
-            Attempt::Answered(outcome) => (false, outcome),
-            Attempt::Throttled(error) => {
-                self.cover.met(Met::FaultBucket);
-                (again, Err(error))
-            }
-            Attempt::Unclear(error) => (again && safe, Err(error)),
-        };
+        let next = sdk::next(&call, sent, tried);
+        if next.is_throttled() {
+            self.cover.met(Met::FaultBucket);
+        }
         self.trace.note(self.now, 3, || {
-            let said = match &outcome {
-                Ok(_) => "done".to_owned(),
-                Err(error) => format!("{:?} {}: {}", error.kind, error.code, error.message),
+            let said = match &next {
+                Next::Done(_, Ok(_)) => "done".to_owned(),
+                Next::Done(_, Err(error)) | Next::Again(_, error) => {
+                    format!("{:?} {}: {}", error.kind, error.code, error.message)
+                }
             };
             format!("EC2: node {n}'s {} ({}): {said}", call.action(), id.0)
         });
-        if repeat {
-            self.cover.met(Met::FaultSdkRetry);
-            if let Some(flight) = self.nodes[n].calls.get_mut(&id) {
-                flight.attempt += 1;
-                flight.arrived = false;
-                flight.arrives_at = at + backoff;
+        match next {
+            Next::Again(at, _) => {
+                self.cover.met(Met::FaultSdkRetry);
+                if let Some(flight) = self.nodes[n].calls.get_mut(&id) {
+                    flight.attempt += 1;
+                    flight.arrived = false;
+                    flight.arrives_at = at;
+                }
+                self.push(at, Job::Arrive(n, life, id));
             }
-            self.push(at + backoff, Job::Arrive(n, life, id));
-        } else {
-            let way = self.nodes[n].delay(1, 40);
-            self.push(at + way, Job::Reply(n, life, id, Box::new(outcome)));
+            Next::Done(at, outcome) => {
+                let way = self.nodes[n].delay(1, 40);
+                self.push(at + way, Job::Reply(n, life, id, Box::new(outcome)));
+            }
         }
     }
 

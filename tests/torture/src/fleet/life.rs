@@ -2,8 +2,8 @@
 
 use aws_sim::LaunchSpec;
 use aws_sim::world::AttachmentStatus;
-use ipam::{Effect, EniId, Event, IntentStage, Ledger, Place, SeenEni, State};
-use ipnet::IpNet;
+use ipam::{Effect, EniId, Event, IntentStage, Ledger, SeenEni, State};
+use torture::imds;
 
 use super::{Fleet, Job};
 use crate::act::{Disk, Fate, Outside};
@@ -270,29 +270,7 @@ impl Fleet {
         }
         let now = self.aws.advance(self.sim_now());
         let then = now.minus(self.aws.config.imds_lag);
-        let node = &self.nodes[n];
-        let enis = self.aws.enis_of_at(&node.instance, then);
-        let seen = enis.filter_map(|eni| {
-            let at = eni.attachment.as_ref()?;
-            if at.status == AttachmentStatus::Detaching {
-                return None;
-            }
-            let single = eni
-                .secondary
-                .iter()
-                .map(|ip| IpNet::from(std::net::IpAddr::V4(*ip)));
-            let prefixes = eni.prefixes.iter().map(|net| IpNet::V4(*net));
-            let ipv6 = eni.ipv6_prefixes.iter().map(|net| IpNet::V6(*net));
-            Some(SeenEni {
-                mac: ipam::Mac(eni.mac),
-                place: Place {
-                    card: at.card,
-                    device_index: at.device_index,
-                },
-                slots: single.chain(prefixes).chain(ipv6).collect(),
-            })
-        });
-        Some(seen.collect())
+        Some(imds::seen(&self.aws, &self.nodes[n].instance, then))
     }
 
     /// IMDS is looked at now and then; where it differs from the pool, EC2 is to be asked.

@@ -113,6 +113,7 @@ pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Sett
         max_pods: None,
         cooldown: Duration::from_millis(COOLDOWN),
         subnets: Vec::new(),
+        cluster_size: 0,
     }
 }
 

@@ -79,6 +79,8 @@ fn write_state(text: &mut String, state: &State) {
         boot_id: _,
         // It spreads retries: which of the moments it picks does not matter.
         jitter: _,
+        // Holds nothing back in these worlds.
+        governor: _,
         now: _,
         phase,
         going,
