@@ -58,6 +58,8 @@ enum Failure {
         #[source]
         source: ipam::CallError,
     },
+    #[error("EC2 can't be asked")]
+    Ec2(#[from] cloud::HttpError),
     #[error("the books can't be opened")]
     Books(#[from] books::OpenError),
     #[error("the node's network can't be prepared")]
@@ -158,7 +160,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         cluster_name: config.cluster_name(),
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
-    let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await);
+    let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);
     let node = node_of(&facts, &ec2).await?;
     tracing::info!(
         instance = %node.instance_id,

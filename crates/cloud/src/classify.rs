@@ -68,13 +68,9 @@ where
         ),
         _ => {
             if let Some(credentials) = cause::<CredentialsError>(error) {
-                let kind = match credentials {
-                    CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
-                        CallErrorKind::Unavailable
-                    }
-                    _ => CallErrorKind::Refused,
-                };
-                (kind, "Credentials".to_owned(), causes(error))
+                let message = causes(error);
+                let kind = kind_of_credentials(credentials, &message);
+                (kind, "Credentials".to_owned(), message)
             } else if matches!(error, SdkError::ConstructionFailure(_)) {
                 (
                     CallErrorKind::Other,
@@ -103,6 +99,9 @@ where
 
 fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> CallErrorKind {
     use CallErrorKind as Kind;
+    // As EC2's SOAP API and some of its logs have it.
+    let code = code.strip_prefix("Client.").unwrap_or(code);
+    let code = code.strip_prefix("Server.").unwrap_or(code);
     if THROTTLED.contains(&code) {
         return Kind::Throttled;
     }
@@ -110,7 +109,9 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         "InsufficientFreeAddressesInSubnet" => Kind::SubnetExhausted,
         "InsufficientCidrBlocks" => Kind::PrefixesExhausted,
         "AttachmentLimitExceeded" | "NetworkInterfaceLimitExceeded" => Kind::EniLimit,
-        "PrivateIpAddressLimitExceeded" => Kind::AddressLimit,
+        "PrivateIpAddressLimitExceeded" | "InvalidInterface.IpAddressLimitExceeded" => {
+            Kind::AddressLimit
+        }
         "InvalidNetworkInterface.InUse"
         | "InvalidNetworkInterfaceInUse"
         | "InvalidIPAddress.InUse"
@@ -119,6 +120,8 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         | "IdempotentParameterMismatch" => Kind::InUse,
         // One code for many conditions: only the text tells them apart.
         "InvalidParameterValue" if says(message, "sufficient free") => Kind::SubnetExhausted,
+        // No signature at all.
+        "MissingParameter" if says(message, "awsaccesskeyid") => Kind::Refused,
         "InvalidParameterValue" if says(message, "currently in use") => Kind::InUse,
         "InvalidParameterValue" if says(message, "already has an interface attached") => {
             Kind::InUse
@@ -143,6 +146,17 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         _ if code.ends_with(".NotFound") => Kind::NotFound,
         _ if status >= 500 => no_answer(effect),
         _ => Kind::Other,
+    }
+}
+
+fn kind_of_credentials(error: &CredentialsError, message: &str) -> CallErrorKind {
+    match error {
+        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
+            CallErrorKind::Unavailable
+        }
+        // The SDK takes an IMDS that does not answer for one that is not there.
+        _ if says(message, "could not communicate with imds") => CallErrorKind::Unavailable,
+        _ => CallErrorKind::Refused,
     }
 }
 
@@ -195,16 +209,12 @@ fn causes(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// For calls that are not idempotent: the SDK may repeat them only when EC2 said that it did nothing.
-///
-/// AssignPrivateIpAddresses by count and AttachNetworkInterface carry no token. CreateNetworkInterface does, but what
-/// EC2 says to the second attempt may be a refusal (no room, no credentials) that says nothing of the first, and the
-/// SDK tells the last answer alone. Where the standard retries would repeat them after a time-out or a 5xx, this
-/// hands the question to the pool, which settles it by a Describe or by asking again with the same token.
+/// For the pool's own calls: what EC2 throttles is for the pool to repeat, at the pace of its governor. Two that slow
+/// down without knowing of each other ask either too often or too seldom.
 #[derive(Debug)]
-pub(crate) struct RetryOnlyThrottled;
+pub(crate) struct ThrottlesAreThePools;
 
-impl ClassifyRetry for RetryOnlyThrottled {
+impl ClassifyRetry for ThrottlesAreThePools {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let throttled = context
             .response()
@@ -216,14 +226,14 @@ impl ClassifyRetry for RetryOnlyThrottled {
                     .any(|code| body.contains(&format!("<Code>{code}</Code>")))
             });
         if throttled {
-            RetryAction::NoActionIndicated
-        } else {
             RetryAction::RetryForbidden
+        } else {
+            RetryAction::NoActionIndicated
         }
     }
 
     fn name(&self) -> &'static str {
-        "RetryOnlyThrottled"
+        "ThrottlesAreThePools"
     }
 }
 
@@ -311,7 +321,66 @@ mod tests {
                 "invalid value for parameter deviceIndex: -1",
                 Kind::Other,
             ),
-            (400, "IdempotentParameterMismatch", "...", Kind::InUse),
+            (
+                400,
+                "IdempotentParameterMismatch",
+                "Wrong arguments for token: weir-1",
+                Kind::InUse,
+            ),
+            (
+                400,
+                "InvalidParameterValue",
+                "[10.0.0.9, 10.0.0.10] assigned, but move is not allowed.",
+                Kind::Other,
+            ),
+            (
+                400,
+                "InvalidInterface.IpAddressLimitExceeded",
+                "Number of IP addresses exceeds limit",
+                Kind::AddressLimit,
+            ),
+            (
+                400,
+                "Client.RequestLimitExceeded",
+                "Request limit exceeded.",
+                Kind::Throttled,
+            ),
+            (
+                400,
+                "MissingParameter",
+                "The request must contain the parameter AWSAccessKeyId",
+                Kind::Refused,
+            ),
+            (
+                400,
+                "MissingParameter",
+                "The request must contain the parameter subnetId",
+                Kind::Other,
+            ),
+            (
+                401,
+                "AuthFailure",
+                "AWS was not able to validate the provided access credentials",
+                Kind::Refused,
+            ),
+            (
+                400,
+                "OperationNotPermitted",
+                "You are not allowed to manage 'ela-attach' attachments.",
+                Kind::Refused,
+            ),
+            (
+                400,
+                "InvalidSecurityGroupID.NotFound",
+                "The securityGroup ID 'sg-0123' does not exist",
+                Kind::NotFound,
+            ),
+            (
+                400,
+                "IncorrectState",
+                "Instance 'i-0123' is not 'running' or 'stopped'.",
+                Kind::Other,
+            ),
         ];
         for (status, code, message, kind) in table {
             assert_eq!(
@@ -334,6 +403,18 @@ mod tests {
                 Kind::Unavailable
             );
         }
+    }
+
+    #[test]
+    fn credentials_that_imds_did_not_give_in_time_may_come_and_others_do_not() {
+        let none = CredentialsError::not_loaded_no_source();
+        let imds = "no credentials found in chain. Attempted: Ec2InstanceMetadata: the credential provider was not \
+                    enabled: could not communicate with IMDS: dispatch failure: timeout";
+        assert_eq!(kind_of_credentials(&none, imds), Kind::Unavailable);
+        let none_at_all = "no credentials found in chain. Attempted: Environment";
+        assert_eq!(kind_of_credentials(&none, none_at_all), Kind::Refused);
+        let sts = CredentialsError::provider_error("HTTP 500");
+        assert_eq!(kind_of_credentials(&sts, "HTTP 500"), Kind::Unavailable);
     }
 
     #[test]

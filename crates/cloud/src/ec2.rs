@@ -22,8 +22,9 @@ use ipam::{
 };
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::classify::{Effect, RetryOnlyThrottled, call_error};
-use crate::facts::{TAG_INSTANCE, facts_of, place};
+use crate::classify::{Effect, ThrottlesAreThePools, call_error};
+use crate::facts::{TAG_INSTANCE, facts_of, is_managed, place};
+use crate::http::{Http, HttpError};
 use crate::metadata::{Metadata, NodeFacts};
 
 const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
@@ -63,11 +64,15 @@ pub struct Ec2Identity {
 
 /// A client of the EC2 API for one instance.
 ///
-/// Reads and mutations have clients of their own, so that throttled reads leave the mutations their retries.
-/// Retries are the SDK's standard ones and bounded. A call that is not idempotent (Assign, Attach) is
-/// repeated only when EC2 throttled it; any other doubt is the caller's, as [`CallErrorKind::Unknown`].
+/// Reads and mutations have clients of their own, so that failing reads leave the mutations their retries.
+/// Retries are the SDK's standard ones and bounded. A call that is not idempotent (Assign, Attach, Create) is not repeated:
+/// what it did is the caller's to find out, by [`CallErrorKind::Unknown`]. A throttled call of the pool is not repeated
+/// either: the pool's [`ipam::Governor`] slows down for it, and must hear of each.
 #[derive(Debug)]
 pub struct Ec2 {
+    /// DescribeNetworkInterfaces.
+    describes: Client,
+    /// The reads that others wait for.
     reads: Client,
     mutations: Client,
     metadata: Metadata,
@@ -85,11 +90,22 @@ struct Known {
 }
 
 impl Ec2 {
-    /// A client with region, endpoint, credentials and proxy from the SDK's environment and chain.
-    pub async fn from_env(node: &NodeFacts, identity: Ec2Identity, metadata: Metadata) -> Self {
-        let shared = aws_config::defaults(crate::behavior_version()).load().await;
-        let client = |partition: &'static str, patience: &Patience| {
-            let config = aws_sdk_ec2::config::Builder::from(&shared)
+    /// A client with region, endpoint, credentials and proxy from the SDK's environment and chain, and with the
+    /// certificates of `AWS_CA_BUNDLE`.
+    ///
+    /// # Errors
+    /// When `AWS_CA_BUNDLE` is set to what can't be used.
+    pub async fn from_env(
+        node: &NodeFacts,
+        identity: Ec2Identity,
+        metadata: Metadata,
+    ) -> Result<Self, HttpError> {
+        let shared = aws_config::defaults(crate::behavior_version())
+            .http_client(Http::from_env()?)
+            .load()
+            .await;
+        let client = |partition: &'static str, patience: &Patience, pools: bool| {
+            let mut config = aws_sdk_ec2::config::Builder::from(&shared)
                 .retry_partition(RetryPartition::custom(partition).build())
                 .retry_config(
                     RetryConfig::standard()
@@ -103,20 +119,23 @@ impl Ec2 {
                         .operation_attempt_timeout(patience.attempt)
                         .operation_timeout(patience.whole)
                         .build(),
-                )
-                .build();
-            Client::from_conf(config)
+                );
+            if pools {
+                config = config.retry_classifier(ThrottlesAreThePools);
+            }
+            Client::from_conf(config.build())
         };
-        Self {
-            reads: client("weir-reads", &READS),
-            mutations: client("weir-mutations", &MUTATIONS),
+        Ok(Self {
+            describes: client("weir-describes", &READS, true),
+            reads: client("weir-reads", &READS, false),
+            mutations: client("weir-mutations", &MUTATIONS, true),
             metadata,
             identity,
             known: Mutex::new(Known {
                 subnets: BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)]),
                 own_addresses: BTreeMap::from([(node.primary_eni.clone(), node.primary_address)]),
             }),
-        }
+        })
     }
 
     /// Asks EC2 what an instance type allows; for types that [`limits_of`](crate::limits_of) does not know.
@@ -192,9 +211,7 @@ impl Ec2 {
                     // Not named unless it must be: EC2 knows the type's default.
                     .set_network_card_index((place.card > 0).then(|| number(place.card)))
                     .customize()
-                    .config_override(
-                        aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
-                    )
+                    .config_override(once())
                     .send()
                     .await
                     .map_err(mutation(action))?;
@@ -231,9 +248,7 @@ impl Ec2 {
                     .detach_network_interface()
                     .attachment_id(attachment.as_str())
                     .customize()
-                    .config_override(
-                        aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled),
-                    )
+                    .config_override(once())
                     .send()
                     .await
                     .map_err(mutation(action))?;
@@ -260,7 +275,6 @@ impl Ec2 {
         kind: SlotKind,
         count: i32,
     ) -> Result<Vec<IpNet>, CallError> {
-        let once = || aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
         if kind == SlotKind::Ipv6Prefix {
             let answer = self
                 .mutations
@@ -309,7 +323,6 @@ impl Ec2 {
         eni: &EniId,
         slots: &[IpNet],
     ) -> Result<(), CallError> {
-        let once = || aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
         let of = |kind: SlotKind| {
             let slots = slots.iter().filter(|net| SlotKind::of(net) == kind);
             let texts: Vec<String> = slots
@@ -353,7 +366,7 @@ impl Ec2 {
     async fn describe_by(&self, filter: &str, value: &str) -> Result<Vec<EniFacts>, CallError> {
         const ACTION: &str = "DescribeNetworkInterfaces";
         let mut pages = self
-            .reads
+            .describes
             .describe_network_interfaces()
             .filters(Filter::builder().name(filter).values(value).build())
             .into_paginator()
@@ -403,8 +416,7 @@ impl Ec2 {
         if ipv6_prefixes > 0 {
             request = request.ipv6_prefix_count(number(ipv6_prefixes));
         }
-        let once = aws_sdk_ec2::config::Builder::new().retry_classifier(RetryOnlyThrottled);
-        match request.customize().config_override(once).send().await {
+        match request.customize().config_override(once()).send().await {
             Ok(answer) => {
                 let eni = answer
                     .network_interface()
@@ -455,7 +467,13 @@ impl Ec2 {
     ) -> Result<EniFacts, CallError> {
         let wrong = |what: String| strange(action, &what, effect);
         let (subnet, mac) = place(eni).map_err(wrong)?;
-        let cidr = self.subnet_cidr(&subnet, mac).await?;
+        let cidr = match self.known_cidr(&subnet, mac).await {
+            Some(cidr) => Some(cidr),
+            None if is_managed(eni, &self.identity.instance_id) => {
+                Some(self.subnet_cidr(&subnet).await?)
+            }
+            None => None,
+        };
         let facts = facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)?;
         self.known()
             .own_addresses
@@ -463,32 +481,31 @@ impl Ec2 {
         Ok(facts)
     }
 
-    /// Known for the primary ENI's subnet. For another, IMDS tells it of an attached ENI, and else EC2 is
-    /// asked, once.
-    async fn subnet_cidr(&self, subnet: &SubnetId, mac: Mac) -> Result<Ipv4Net, CallError> {
-        const ACTION: &str = "DescribeSubnets";
+    /// Known for the primary ENI's subnet. For another, IMDS tells it of an attached ENI.
+    async fn known_cidr(&self, subnet: &SubnetId, mac: Mac) -> Option<Ipv4Net> {
         if let Some(cidr) = self.known().subnets.get(subnet) {
-            return Ok(*cidr);
+            return Some(*cidr);
         }
-        let cidr = match self.metadata.subnet_cidr(mac).await {
-            Some(cidr) => cidr,
-            None => {
-                let answer = self
-                    .reads
-                    .describe_subnets()
-                    .subnet_ids(subnet.as_str())
-                    .send()
-                    .await
-                    .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
-                answer
-                    .subnets()
-                    .first()
-                    .and_then(|found| found.cidr_block()?.parse().ok())
-                    .ok_or_else(|| {
-                        strange(ACTION, &format!("no CIDR for {subnet}"), Effect::Reads)
-                    })?
-            }
-        };
+        let cidr = self.metadata.subnet_cidr(mac).await?;
+        self.known().subnets.insert(subnet.clone(), cidr);
+        Some(cidr)
+    }
+
+    /// EC2 is asked, once.
+    async fn subnet_cidr(&self, subnet: &SubnetId) -> Result<Ipv4Net, CallError> {
+        const ACTION: &str = "DescribeSubnets";
+        let answer = self
+            .reads
+            .describe_subnets()
+            .subnet_ids(subnet.as_str())
+            .send()
+            .await
+            .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
+        let cidr = answer
+            .subnets()
+            .first()
+            .and_then(|found| found.cidr_block()?.parse().ok())
+            .ok_or_else(|| strange(ACTION, &format!("no CIDR for {subnet}"), Effect::Reads))?;
         self.known().subnets.insert(subnet.clone(), cidr);
         Ok(cidr)
     }
@@ -498,6 +515,16 @@ impl Ec2 {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// For calls that are not idempotent: no second attempt.
+///
+/// AssignPrivateIpAddresses by count and AttachNetworkInterface carry no token. CreateNetworkInterface does, but what
+/// EC2 says to the second attempt may be a refusal (no room, no credentials) that says nothing of the first, and the
+/// SDK tells the last answer alone. The pool settles what is unknown by a Describe, or by asking again with the same
+/// token.
+fn once() -> aws_sdk_ec2::config::Builder {
+    aws_sdk_ec2::config::Builder::new().retry_config(RetryConfig::disabled())
 }
 
 /// As EC2's API has numbers; no limit of EC2's comes near the bound.

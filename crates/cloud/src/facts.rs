@@ -23,17 +23,30 @@ pub(crate) fn place(eni: &NetworkInterface) -> Result<(SubnetId, Mac), String> {
     Ok((subnet, mac))
 }
 
-/// The pool's view of an ENI; what is missing, in words, when EC2's answer lacks what every ENI has.
+/// The pool's view of an ENI; what is missing, in words, when EC2's answer lacks what every ENI of ours has.
+///
+/// One that is not ours may lack IPv4 altogether, and may be in a subnet that this account can't describe. It still
+/// takes a place on the instance, so it is told with what it has.
 pub(crate) fn facts_of(
     eni: &NetworkInterface,
-    subnet_cidr: Ipv4Net,
+    subnet_cidr: Option<Ipv4Net>,
     instance: &InstanceId,
 ) -> Result<EniFacts, String> {
     let (subnet_id, mac) = place(eni)?;
-    let primary = said(eni, "privateIpAddress", eni.private_ip_address())?;
-    let primary_address = primary
-        .parse()
-        .map_err(|_| format!("privateIpAddress {primary:?} is not an IPv4 address"))?;
+    let managed = is_managed(eni, instance);
+    let primary_address = match eni.private_ip_address() {
+        None if !managed => Ipv4Addr::UNSPECIFIED,
+        primary => {
+            let primary = said(eni, "privateIpAddress", primary)?;
+            primary
+                .parse()
+                .map_err(|_| format!("privateIpAddress {primary:?} is not an IPv4 address"))?
+        }
+    };
+    let subnet_cidr = match subnet_cidr {
+        None if managed => return Err(format!("no CIDR of {subnet_id}")),
+        cidr => cidr.unwrap_or_else(|| Ipv4Net::from(primary_address)),
+    };
     let addresses = eni
         .private_ip_addresses()
         .iter()
@@ -59,7 +72,7 @@ pub(crate) fn facts_of(
             .filter_map(|group| group.group_id())
             .map(SecurityGroupId::new)
             .collect(),
-        managed: is_managed(eni, instance),
+        managed,
         attachment: eni.attachment().and_then(|a| attachment_of(a, instance)),
     })
 }
@@ -97,7 +110,7 @@ fn attachment_of(
 
 /// aws-node's rules in aws-node's order, with MANAGE_UNTAGGED_ENI off: what somebody else attached is not
 /// ours to use.
-fn is_managed(eni: &NetworkInterface, instance: &InstanceId) -> bool {
+pub(crate) fn is_managed(eni: &NetworkInterface, instance: &InstanceId) -> bool {
     let tag = |key: &str| {
         eni.tag_set()
             .iter()
@@ -159,12 +172,34 @@ mod tests {
                     .build(),
             )
             .build();
-        facts_of(
-            &eni,
-            "10.0.1.0/24".parse().unwrap(),
-            &InstanceId::new("i-1"),
-        )
-        .unwrap()
+        let cidr = "10.0.1.0/24".parse().unwrap();
+        facts_of(&eni, Some(cidr), &InstanceId::new("i-1")).unwrap()
+    }
+
+    #[test]
+    fn an_eni_of_others_without_ipv4_and_without_a_known_subnet_is_told_all_the_same() {
+        let foreign = NetworkInterface::builder()
+            .network_interface_id("eni-9")
+            .mac_address("02:00:0a:00:01:09")
+            .subnet_id("subnet-of-another-account")
+            .attachment(
+                NetworkInterfaceAttachment::builder()
+                    .attachment_id("eni-attach-9")
+                    .instance_id("i-1")
+                    .device_index(2)
+                    .status(AttachmentStatus::Attached)
+                    .build(),
+            )
+            .build();
+        let told = |eni| facts_of(eni, None, &InstanceId::new("i-1"));
+        let facts = told(&foreign).unwrap();
+        assert!(!facts.managed);
+        assert_eq!(facts.attachment.unwrap().place.device_index, 2);
+        let tag = Tag::builder().key(TAG_INSTANCE).value("i-1").build();
+        let mut ours = foreign.clone();
+        ours.tag_set = Some(vec![tag]);
+        let why = told(&ours).unwrap_err();
+        assert!(why.contains("eni-9 has no privateIpAddress"), "{why}");
     }
 
     #[test]

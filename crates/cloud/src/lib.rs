@@ -9,11 +9,13 @@
 mod classify;
 mod ec2;
 mod facts;
+mod http;
 mod jitter;
 mod limits;
 mod metadata;
 
 pub use ec2::{Ec2, Ec2Identity};
+pub use http::HttpError;
 pub use limits::limits_of;
 pub use metadata::{Metadata, MetadataError, NodeFacts};
 

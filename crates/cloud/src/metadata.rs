@@ -103,11 +103,12 @@ pub enum MetadataError {
 }
 
 impl Metadata {
-    /// A client with the SDK's settings for IMDS, from the environment and the profile.
+    /// A client with the SDK's settings for IMDS, from the environment and the profile. It never goes through a proxy.
     #[must_use]
     pub fn from_env() -> Self {
-        let config =
-            ProviderConfig::without_region().with_behavior_version(Some(crate::behavior_version()));
+        let config = ProviderConfig::without_region()
+            .with_behavior_version(Some(crate::behavior_version()))
+            .with_http_client(crate::http::plain());
         // Repeats are ours to make: the client's own give up within seconds, and never repeat time-outs.
         let client = Client::builder()
             .configure(&config)

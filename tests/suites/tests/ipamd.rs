@@ -19,6 +19,8 @@ mod access;
 mod growth;
 #[path = "ipamd/install.rs"]
 mod install;
+#[path = "ipamd/outward.rs"]
+mod outward;
 #[path = "ipamd/pods.rs"]
 mod pods;
 #[path = "ipamd/restart.rs"]
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         pods::tests(),
         restart::tests(),
         access::tests(),
+        outward::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }

@@ -185,6 +185,13 @@ fn wrong_setting() -> anyhow::Result<()> {
                 .contains("MINIMUM_IP_TARGET must be a whole number of addresses from 0 to 1000"),
         "{said}"
     );
+    let output = run(&lab, &[("AWS_CA_BUNDLE", "/does/not/exist.pem")])?;
+    let said = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("AWS_CA_BUNDLE names /does/not/exist.pem, which can't be read"),
+        "{said}"
+    );
     Ok(())
 }
 
@@ -202,6 +209,7 @@ async fn empty_settings() -> anyhow::Result<()> {
         "MAX_ENI",
         "IP_COOLDOWN_PERIOD",
         "CLUSTER_NAME",
+        "WEIR_CLUSTER_SIZE",
         "WEIR_IMDS_PATIENCE",
         "AWS_VPC_ENI_MTU",
         "POD_MTU",
