@@ -641,3 +641,72 @@ fn an_eni_that_is_no_longer_ours_is_left_alone_also_when_it_was_asked_about_a_mo
     let asked: Vec<&Call> = world.asked.iter().filter(asked).collect();
     assert_eq!(asked.len(), 1, "{asked:?}");
 }
+
+#[test]
+fn an_eni_known_by_its_id_alone_is_described_when_it_is_attached_and_asked_for_nothing_before() {
+    let mut world = World::started(super::world::targets(0, 0));
+    for n in 0..3 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    // A pod's address is taken away, and comes again with the next ENI.
+    let lost = IpNet::from(world.links[&super::world::sandbox(0)][0]);
+    world.take_away(lost.addr());
+    world.step(Event::Doubt);
+    world.calm();
+    world.add(3, 90_000);
+    world.add(4, 90_000);
+    let created = |reply: &mut Event| match reply {
+        Event::CallDone {
+            outcome: Ok(CallReply::Created(facts)),
+            ..
+        } => {
+            facts.slots = vec![lost];
+            true
+        }
+        _ => false,
+    };
+    world.go_on_until(|world| {
+        let mut replies = world.replies.iter();
+        replies.any(|reply| {
+            matches!(
+                reply,
+                Event::CallDone {
+                    outcome: Ok(CallReply::Created(_)),
+                    ..
+                }
+            )
+        })
+    });
+    assert!(world.replies.iter_mut().any(created));
+    world.eni("eni-1").slots = vec![lost];
+    // Not attached yet, it is not shown to the next ipamd, and its books have its id alone.
+    for _ in 0..2 {
+        world.until_to_do(|it| matches!(it, Effect::Call(_, Call::AttachEni { .. })));
+        world.crash_after_write();
+    }
+    world.go_on_until(|world| {
+        let mut replies = world.replies.iter();
+        replies.any(|reply| {
+            matches!(
+                reply,
+                Event::CallDone {
+                    outcome: Ok(CallReply::Attached(_)),
+                    ..
+                }
+            )
+        })
+    });
+    let asked = world.asked.len();
+    while !world.replies.is_empty() {
+        world.deliver(0);
+    }
+    for n in 5..8 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let next = world.asked[asked..]
+        .iter()
+        .find(|call| matches!(call, Call::DescribeEnis | Call::Assign { .. }));
+    assert_eq!(next, Some(&Call::DescribeEnis));
+}
