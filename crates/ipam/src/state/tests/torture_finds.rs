@@ -710,3 +710,35 @@ fn an_eni_known_by_its_id_alone_is_described_when_it_is_attached_and_asked_for_n
         .find(|call| matches!(call, Call::DescribeEnis | Call::Assign { .. }));
     assert_eq!(next, Some(&Call::DescribeEnis));
 }
+
+#[test]
+fn an_address_of_a_prefix_that_comes_again_in_an_older_view_is_its_owners_and_not_free() {
+    let warm = Warm::Targets(WarmTargets {
+        ip: Some(2),
+        ..WarmTargets::default()
+    });
+    let mut world = World::started(settings(Families::V4, true, warm));
+    for n in 0..2 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let prefix = world.eni("eni-0").slots[0];
+    let ip = world.links[&super::world::sandbox(0)][0];
+    // Others take the prefix, and EC2 gives the pod's address alone.
+    world.take_away(ip);
+    world.step(Event::Doubt);
+    world.calm();
+    world.eni("eni-0").slots.push(ip.into());
+    world.advance(40_000);
+    world.step(Event::Doubt);
+    world.calm();
+    // What the next ipamd sees first is older.
+    let slots = std::mem::replace(&mut world.eni("eni-0").slots, vec![prefix]);
+    world.crash_after_write();
+    world.go_on_until(|world| world.state.view().ipv4.held > 0);
+    let view = world.state.view();
+    let mut held = view.enis.iter().flat_map(|eni| &eni.slots);
+    let claimed = held.find(|it| it.slot == prefix).map(|it| it.claimed);
+    assert_eq!(claimed, Some(2), "{view:?}");
+    world.eni("eni-0").slots = slots;
+}
