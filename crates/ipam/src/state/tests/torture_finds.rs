@@ -735,7 +735,8 @@ fn an_address_of_a_prefix_that_comes_again_in_an_older_view_is_its_owners_and_no
     // What the next ipamd sees first is older.
     let slots = std::mem::replace(&mut world.eni("eni-0").slots, vec![prefix]);
     world.crash_after_write();
-    world.go_on_until(|world| world.state.view().ipv4.held > 0);
+    world.carry_out(0, Fate::Works);
+    world.deliver(0);
     let view = world.state.view();
     let mut held = view.enis.iter().flat_map(|eni| &eni.slots);
     let claimed = held.find(|it| it.slot == prefix).map(|it| it.claimed);
