@@ -3,8 +3,10 @@
 use ipam::Ledger;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Serializer;
 
 use crate::Identity;
+use crate::lines::Lines;
 
 const NAME: &str = "weir-books/";
 const VERSION: u32 = 2;
@@ -124,13 +126,18 @@ impl Distrust {
 ///
 /// Those of the JSON writer; a ledger gives none.
 pub fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_json::Error> {
-    let mut bytes = serde_json::to_vec_pretty(&Draft {
+    let mut bytes = Vec::new();
+    Draft {
         format: format!("{NAME}{VERSION}"),
         instance_id: identity.instance_id.as_str(),
         boot_id: &identity.boot_id,
         ledger,
         crc32: NO_CRC,
-    })?;
+    }
+    .serialize(&mut Serializer::with_formatter(
+        &mut bytes,
+        Lines::default(),
+    ))?;
     bytes.push(b'\n');
     bytes.truncate(bytes.len() - TAIL.len() - NO_CRC.len());
     let crc = format!("{:08x}", crc32fast::hash(&bytes));

@@ -9,6 +9,7 @@
 //! All of this blocks: call it where blocking is allowed.
 
 mod format;
+mod lines;
 mod open;
 mod write;
 

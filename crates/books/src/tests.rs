@@ -111,7 +111,14 @@ fn a_person_can_read_the_file() {
     assert!(text.starts_with(head), "{text}");
     let (_, crc) = text.split_once("\"crc32\": \"").unwrap();
     assert_eq!(crc.len(), "1234abcd\"\n}\n".len(), "{text}");
-    assert!(text.contains("\"address\": \"10.0.1.0\",\n"), "{text}");
+    // All of a pod in one line, for grep.
+    let pod = text.lines().find(|line| line.contains("\"10.0.1.0\""));
+    let pod = pod.unwrap_or_else(|| panic!("{text}"));
+    assert!(pod.starts_with("      {\"sandbox\":{"), "{pod}");
+    assert!(
+        serde_json::from_str::<serde_json::Value>(pod.trim_end_matches(',')).is_ok(),
+        "{pod}"
+    );
 }
 
 #[test]

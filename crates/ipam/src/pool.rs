@@ -216,7 +216,6 @@ impl Pool {
             Entry::Vacant(entry) => {
                 entry.insert(Slot::new(Holding::Held, now));
                 self.slots.insert(net, id.clone());
-                self.move_claims(&net);
                 true
             }
             Entry::Occupied(mut entry) => {
@@ -229,6 +228,9 @@ impl Pool {
                 changed
             }
         };
+        if changed {
+            self.move_claims(&net);
+        }
         if from.is_some_and(|from| from != *id) {
             let mut claims = Claims::default();
             for (_, claimed) in self.claims_in(&net) {

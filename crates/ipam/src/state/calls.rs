@@ -267,17 +267,19 @@ impl State {
             (IntentStage::Attach(eni), CallReply::Attached(attachment)) => {
                 self.setbacks.remove(&Spot::Create);
                 let now = self.now;
-                let known = self.pool.change_eni(&eni, |eni| {
+                let is_known = self.pool.change_eni(&eni, |eni| {
                     eni.changed = Some(now);
+                    let Some(link) = &mut eni.link else {
+                        return false;
+                    };
+                    link.attachment = Some(attachment.clone());
                     // A Describe may have told it first.
                     if !matches!(eni.life, Life::SettingUp { .. } | Life::Ready) {
                         eni.enter(Life::SettingUp { asked: false }, now);
                     }
-                    if let Some(link) = &mut eni.link {
-                        link.attachment = Some(attachment.clone());
-                    }
+                    true
                 });
-                if known.is_none() {
+                if is_known != Some(true) {
                     // Known by its id alone since a restart.
                     self.describe_at = Some(now);
                 }

@@ -641,3 +641,105 @@ fn an_eni_that_is_no_longer_ours_is_left_alone_also_when_it_was_asked_about_a_mo
     let asked: Vec<&Call> = world.asked.iter().filter(asked).collect();
     assert_eq!(asked.len(), 1, "{asked:?}");
 }
+
+#[test]
+fn an_eni_known_by_its_id_alone_is_described_when_it_is_attached_and_asked_for_nothing_before() {
+    let mut world = World::started(super::world::targets(0, 0));
+    for n in 0..3 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    // A pod's address is taken away, and comes again with the next ENI.
+    let lost = IpNet::from(world.links[&super::world::sandbox(0)][0]);
+    world.take_away(lost.addr());
+    world.step(Event::Doubt);
+    world.calm();
+    world.add(3, 90_000);
+    world.add(4, 90_000);
+    let created = |reply: &mut Event| match reply {
+        Event::CallDone {
+            outcome: Ok(CallReply::Created(facts)),
+            ..
+        } => {
+            facts.slots = vec![lost];
+            true
+        }
+        _ => false,
+    };
+    world.go_on_until(|world| {
+        let mut replies = world.replies.iter();
+        replies.any(|reply| {
+            matches!(
+                reply,
+                Event::CallDone {
+                    outcome: Ok(CallReply::Created(_)),
+                    ..
+                }
+            )
+        })
+    });
+    assert!(world.replies.iter_mut().any(created));
+    world.eni("eni-1").slots = vec![lost];
+    // Not attached yet, it is not shown to the next ipamd, and its books have its id alone.
+    for _ in 0..2 {
+        world.until_to_do(|it| matches!(it, Effect::Call(_, Call::AttachEni { .. })));
+        world.crash_after_write();
+    }
+    world.go_on_until(|world| {
+        let mut replies = world.replies.iter();
+        replies.any(|reply| {
+            matches!(
+                reply,
+                Event::CallDone {
+                    outcome: Ok(CallReply::Attached(_)),
+                    ..
+                }
+            )
+        })
+    });
+    let asked = world.asked.len();
+    while !world.replies.is_empty() {
+        world.deliver(0);
+    }
+    for n in 5..8 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let next = world.asked[asked..]
+        .iter()
+        .find(|call| matches!(call, Call::DescribeEnis | Call::Assign { .. }));
+    assert_eq!(next, Some(&Call::DescribeEnis));
+}
+
+#[test]
+fn an_address_of_a_prefix_that_comes_again_in_an_older_view_is_its_owners_and_not_free() {
+    let warm = Warm::Targets(WarmTargets {
+        ip: Some(2),
+        ..WarmTargets::default()
+    });
+    let mut world = World::started(settings(Families::V4, true, warm));
+    for n in 0..2 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let prefix = world.eni("eni-0").slots[0];
+    let ip = world.links[&super::world::sandbox(0)][0];
+    // Others take the prefix, and EC2 gives the pod's address alone.
+    world.take_away(ip);
+    world.step(Event::Doubt);
+    world.calm();
+    world.eni("eni-0").slots.push(ip.into());
+    world.advance(40_000);
+    world.step(Event::Doubt);
+    world.calm();
+    // What the next ipamd sees first is older.
+    let slots = std::mem::replace(&mut world.eni("eni-0").slots, vec![prefix]);
+    world.crash_after_write();
+    world.carry_out(0, Fate::Works);
+    world.deliver(0);
+    let view = world.state.view();
+    let mut held = view.enis.iter().flat_map(|eni| &eni.slots);
+    let claimed = held.find(|it| it.slot == prefix).map(|it| it.claimed);
+    assert_eq!(claimed, Some(2), "{view:?}");
+    world.eni("eni-0").slots = slots;
+}
