@@ -98,7 +98,7 @@ async fn again(
     let key = &request.attachment;
     let deadline = Instant::now() + settings.add_timeout();
     let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
-    if !ipamd.holds(key, left(deadline)).await? {
+    if ipamd.held(key, left(deadline)).await?.is_empty() {
         return Err(interface_exists(request));
     }
     // It holds addresses, so this gives none: it answers what they are, and with which MTU.
@@ -180,7 +180,7 @@ fn result(request: &AddRequest, link: &PodLink, wiring: &PodWiring) -> AddResult
     }
 }
 
-fn bad_netns(error: &NetNsError) -> Error {
+pub(crate) fn bad_netns(error: &NetNsError) -> Error {
     let remedy = match error {
         NetNsError::Absent(_) => {
             "the runtime makes the namespace before it calls ADD: have it make the sandbox anew"
