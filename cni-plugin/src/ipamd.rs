@@ -296,6 +296,22 @@ impl CallError {
         }
     }
 
+    /// Whether it may be that ipamd is being replaced: nobody listens, it says that it goes, or it went meanwhile.
+    pub(crate) fn is_of_a_restart(&self) -> bool {
+        match self {
+            Self::Unreachable { cause, .. } => matches!(
+                cause.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+            ),
+            Self::Refused { reason, .. } => reason == "SHUTTING_DOWN",
+            // With a cause it is of the connection, and not ipamd's own word.
+            Self::Failed { status, .. } => status.source().is_some(),
+            Self::TimedOut { .. } | Self::Nonsense { .. } => false,
+        }
+    }
+
     /// Whether ipamd may have given an address although the call failed.
     pub(crate) fn may_have_given(&self) -> bool {
         !matches!(self, Self::Unreachable { .. } | Self::Refused { .. })

@@ -51,13 +51,19 @@ pub(crate) struct State {
 pub(crate) struct FakeIpamd {
     state: Arc<Mutex<State>>,
     folder: TempDir,
-    _server: Option<Runtime>,
+    server: Option<Runtime>,
 }
 
 impl FakeIpamd {
     /// Listens on a socket of its own.
     pub(crate) fn start() -> Self {
         let mut fake = Self::absent();
+        fake.listen();
+        fake
+    }
+
+    /// Listens, as one that comes after another.
+    pub(crate) fn listen(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -65,16 +71,20 @@ impl FakeIpamd {
             .unwrap();
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::bind(fake.socket()).unwrap()
+            UnixListener::bind(self.socket()).unwrap()
         };
-        let service = IpamServer::new(Service(Arc::clone(&fake.state)));
+        let service = IpamServer::new(Service(Arc::clone(&self.state)));
         runtime.spawn(
             Server::builder()
                 .add_service(service)
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
-        fake._server = Some(runtime);
-        fake
+        self.server = Some(runtime);
+    }
+
+    /// Goes as one that is killed: connections break, and the socket stays.
+    pub(crate) fn die(&mut self) {
+        self.server = None;
     }
 
     /// Has a folder for its socket, and no socket in it.
@@ -85,12 +95,17 @@ impl FakeIpamd {
                 .prefix("weir-plugin-")
                 .tempdir_in("/run")
                 .unwrap(),
-            _server: None,
+            server: None,
         }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("ipamd.sock")
+    }
+
+    /// A file for the plugin's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
