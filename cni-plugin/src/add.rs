@@ -3,6 +3,7 @@
 //! Everything that can be wrong is looked at before anything changes. Whatever fails afterwards is undone:
 //! the address goes back to ipamd, and `datapath` leaves nothing in the kernel.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::codes;
 use crate::del::release;
-use crate::ipamd::{Grant, Ipamd};
+use crate::ipamd::{CallError, Grant, Ipamd};
 use crate::journal::Journal;
 use crate::settings::Settings;
 use crate::spool::Spool;
@@ -51,15 +52,11 @@ async fn make(
     }
 
     let deadline = Instant::now() + settings.add_timeout();
-    let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
-    // A release of this same attachment that waits to be replayed would take back what it now gets.
-    Spool::at(settings.spool()).withdraw(key);
-    let grant = match ipamd.add(request, left(deadline)).await {
+    let grant = match ask(request, settings, deadline, journal).await {
         Ok(grant) => grant,
-        Err(error) => {
-            let given = error.may_have_given();
+        Err((error, may_have_given)) => {
             let error = Error::from(error);
-            return Err(if given {
+            return Err(if may_have_given {
                 give_back(error, request, settings, journal).await
             } else {
                 error
@@ -82,6 +79,50 @@ async fn make(
     }
 }
 
+/// Asks ipamd, and where it is being replaced, the next one: asked again for the same sandbox, it answers the same. An
+/// error comes with whether any of them may have given an address.
+async fn ask(
+    request: &AddRequest,
+    settings: &Settings,
+    deadline: Instant,
+    journal: &mut Journal,
+) -> Result<Grant, (CallError, bool)> {
+    let spool = Spool::at(settings.spool());
+    let mut may_have_given = false;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let answer = async {
+            let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
+            // A release of this same attachment that waits to be replayed would take back what it now gets.
+            spool.withdraw(&request.attachment);
+            ipamd.add(request, left(deadline)).await
+        };
+        let error = match answer.await {
+            Ok(grant) => return Ok(grant),
+            Err(error) => error,
+        };
+        may_have_given |= error.may_have_given();
+        if !error.is_of_a_restart() || left(deadline) <= pause {
+            return Err((error, may_have_given));
+        }
+        journal.debug(format_args!("{error}: waiting for ipamd"));
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Between two tries at an ipamd that is away. It starts within a second; a new image takes longer.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+
+/// From half of it to the whole: all pods of a node may wait for the same ipamd.
+fn jittered(pause: Duration) -> Duration {
+    // Keyed anew in each process.
+    let random = RandomState::new().hash_one(pause);
+    let part = u32::try_from(random % 1024).unwrap_or(0);
+    pause / 2 + pause * part / 2048
+}
+
 fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
@@ -98,7 +139,7 @@ async fn again(
     let key = &request.attachment;
     let deadline = Instant::now() + settings.add_timeout();
     let mut ipamd = Ipamd::connect(&settings.ipamd_socket, left(deadline)).await?;
-    if !ipamd.holds(key, left(deadline)).await? {
+    if ipamd.held(key, left(deadline)).await?.is_empty() {
         return Err(interface_exists(request));
     }
     // It holds addresses, so this gives none: it answers what they are, and with which MTU.
@@ -180,7 +221,7 @@ fn result(request: &AddRequest, link: &PodLink, wiring: &PodWiring) -> AddResult
     }
 }
 
-fn bad_netns(error: &NetNsError) -> Error {
+pub(crate) fn bad_netns(error: &NetNsError) -> Error {
     let remedy = match error {
         NetNsError::Absent(_) => {
             "the runtime makes the namespace before it calls ADD: have it make the sandbox anew"

@@ -18,6 +18,7 @@
 //! | 120 | `CONTRACT` | ipamd answered what the contract between the two does not allow |
 //! | 121 | `INTERFACE_EXISTS` | the pod has an interface of that name, and it is not the one we made |
 //! | 122 | `KERNEL` | the kernel refused a step of wiring or unwiring the pod |
+//! | 123 | `NOT_AS_ADDED` | CHECK found that something of the pod's interface is not as ADD made it |
 //!
 //! The reason, what happens next and the remedy stand in the error's details.
 
@@ -27,6 +28,7 @@ use cni_spec::error::OwnCode;
 pub(crate) const CONTRACT: Code = own(20);
 pub(crate) const INTERFACE_EXISTS: Code = own(21);
 pub(crate) const KERNEL: Code = own(22);
+pub(crate) const NOT_AS_ADDED: Code = own(23);
 
 /// The code of a refusal that trying again does not help.
 pub(crate) fn of_reason(reason: &str) -> Code {

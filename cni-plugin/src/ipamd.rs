@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use cni_spec::{Attachment, Code, Error};
 use proto::v1::ipam_client::IpamClient;
-use proto::v1::{self, AddRequest, AddResponse, CheckRequest, DelRequest};
+use proto::v1::{
+    self, AddRequest, AddResponse, CheckRequest, DelRequest, GcRequest, StatusRequest,
+    StatusResponse,
+};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt;
@@ -28,6 +31,17 @@ pub(crate) struct Grant {
     pub(crate) addresses: Vec<Ipv4Addr>,
     /// In bytes.
     pub(crate) mtu: u32,
+}
+
+/// Whether an ADD could be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Ready,
+    /// The reason's stable identifier, and the sentence for people.
+    Not {
+        id: String,
+        reason: String,
+    },
 }
 
 /// Why there is no answer to work with.
@@ -104,12 +118,12 @@ impl Ipamd {
         Grant::of(&self.answer(answer, patience)?)
     }
 
-    /// Whether the sandbox holds addresses now.
-    pub(crate) async fn holds(
+    /// What the sandbox holds now; nothing if ipamd does not know it.
+    pub(crate) async fn held(
         &mut self,
         key: &Attachment,
         patience: Duration,
-    ) -> Result<bool, CallError> {
+    ) -> Result<Vec<Ipv4Addr>, CallError> {
         let ask = with_deadline(
             CheckRequest {
                 sandbox: Some(sandbox(key)),
@@ -117,9 +131,43 @@ impl Ipamd {
             patience,
         );
         match tokio::time::timeout(patience + GRACE, self.client.check(ask)).await {
-            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Ok(false),
-            answer => Ok(!self.answer(answer, patience)?.addresses.is_empty()),
+            Ok(Err(status)) if status.code() == tonic::Code::NotFound => Ok(Vec::new()),
+            answer => addresses(&self.answer(answer, patience)?.addresses),
         }
+    }
+
+    /// Whether an ADD could be served now.
+    pub(crate) async fn status(&mut self, patience: Duration) -> Result<Readiness, CallError> {
+        let ask = with_deadline(StatusRequest {}, patience);
+        let answer = tokio::time::timeout(patience + GRACE, self.client.status(ask)).await;
+        let StatusResponse {
+            ready,
+            reason,
+            reason_id: id,
+        } = self.answer(answer, patience)?;
+        Ok(if ready {
+            Readiness::Ready
+        } else {
+            Readiness::Not { id, reason }
+        })
+    }
+
+    /// Takes back what all sandboxes of the network hold but the valid ones, and says whose it was.
+    pub(crate) async fn gc(
+        &mut self,
+        network: &str,
+        valid: &[Attachment],
+        patience: Duration,
+    ) -> Result<Vec<v1::Sandbox>, CallError> {
+        let ask = with_deadline(
+            GcRequest {
+                network: network.to_owned(),
+                valid: valid.iter().map(sandbox).collect(),
+            },
+            patience,
+        );
+        let answer = tokio::time::timeout(patience + GRACE, self.client.gc(ask)).await;
+        Ok(self.answer(answer, patience)?.released)
     }
 
     /// Gives back what the sandbox holds, if anything.
@@ -178,15 +226,7 @@ fn sandbox(key: &Attachment) -> v1::Sandbox {
 impl Grant {
     fn of(response: &AddResponse) -> Result<Self, CallError> {
         let nonsense = |what: String| Err(CallError::Nonsense { what });
-        let mut addresses = Vec::with_capacity(response.addresses.len());
-        for given in &response.addresses {
-            match given.address.parse() {
-                Ok(address) => addresses.push(address),
-                Err(_) => {
-                    return nonsense(format!("{:?}, which is not an IPv4 address", given.address));
-                }
-            }
-        }
+        let addresses = addresses(&response.addresses)?;
         if addresses.is_empty() {
             return nonsense("without an address".to_owned());
         }
@@ -202,6 +242,15 @@ impl Grant {
         }
         Ok(Self { addresses, mtu })
     }
+}
+
+fn addresses(given: &[v1::PodAddress]) -> Result<Vec<Ipv4Addr>, CallError> {
+    let address = |given: &v1::PodAddress| {
+        given.address.parse().map_err(|_| CallError::Nonsense {
+            what: format!("{:?}, which is not an IPv4 address", given.address),
+        })
+    };
+    given.iter().map(address).collect()
 }
 
 /// The kernel's own error, dug out of the layers over it.
@@ -244,6 +293,22 @@ impl CallError {
         Self::Failed {
             socket: socket.to_owned(),
             status: Box::new(status),
+        }
+    }
+
+    /// Whether it may be that ipamd is being replaced: nobody listens, it says that it goes, or it went meanwhile.
+    pub(crate) fn is_of_a_restart(&self) -> bool {
+        match self {
+            Self::Unreachable { cause, .. } => matches!(
+                cause.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ConnectionRefused
+                    | io::ErrorKind::ConnectionReset
+            ),
+            Self::Refused { reason, .. } => reason == "SHUTTING_DOWN",
+            // With a cause it is of the connection, and not ipamd's own word.
+            Self::Failed { status, .. } => status.source().is_some(),
+            Self::TimedOut { .. } | Self::Nonsense { .. } => false,
         }
     }
 

@@ -27,7 +27,7 @@ pub(crate) enum Level {
 pub(crate) struct Journal {
     file: Option<File>,
     level: Level,
-    /// The verb, the container and the interface.
+    /// The verb, and whom it is about.
     subject: String,
     started: Instant,
 }
@@ -36,11 +36,12 @@ pub(crate) struct Journal {
 const ROTATE_AT: u64 = 10 << 20;
 
 impl Journal {
-    pub(crate) fn open(settings: &Settings, verb: &str, key: &cni_spec::Attachment) -> Self {
+    /// `subject`: the attachment, or the network.
+    pub(crate) fn open(settings: &Settings, verb: &str, subject: impl Display) -> Self {
         Self {
             file: settings.log_file.as_deref().and_then(append_to),
             level: settings.log_level,
-            subject: format!("{verb} {}/{}", key.container_id(), key.ifname()),
+            subject: format!("{verb} {subject}"),
             started: Instant::now(),
         }
     }

@@ -8,17 +8,21 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use cni_spec::{
-    AddRequest, AddResult, Code, DelRequest, Error, Plugin, Streams, Version, dispatch,
+    AddRequest, AddResult, CheckRequest, Code, DelRequest, Error, GcRequest, Plugin, StatusRequest,
+    Streams, Version, dispatch,
 };
 use tokio::runtime::Runtime;
 
 mod add;
+mod check;
 mod codes;
 mod del;
+mod gc;
 mod ipamd;
 mod journal;
 mod settings;
 mod spool;
+mod status;
 
 fn main() -> ExitCode {
     let mut stdout = io::stdout().lock();
@@ -59,6 +63,18 @@ impl Plugin for WeirCni {
     fn del(&mut self, request: &DelRequest) -> Result<(), Error> {
         runtime()?.block_on(del::del(request))
     }
+
+    fn check(&mut self, request: &CheckRequest) -> Result<(), Error> {
+        runtime()?.block_on(check::check(request))
+    }
+
+    fn status(&mut self, request: &StatusRequest) -> Result<(), Error> {
+        runtime()?.block_on(status::status(request))
+    }
+
+    fn gc(&mut self, request: &GcRequest) -> Result<(), Error> {
+        runtime()?.block_on(gc::gc(request))
+    }
 }
 
 /// One thread: a multi-threaded runtime costs half a millisecond at start.
@@ -90,7 +106,7 @@ It is not meant to be run by hand. The container runtime finds it by a file such
     "plugins": [{"type": "weir-cni"}]
   }
 
-and starts it with the verb in CNI_COMMAND (ADD, DEL or VERSION). Fields beside "type", all optional:
+and starts it with the verb in CNI_COMMAND (ADD, DEL, CHECK, STATUS, GC or VERSION). Fields beside "type", all optional:
 
   ipamdSocket        where ipamd listens (/run/weir/ipamd.sock)
   mtu                the pod link's MTU in bytes (what ipamd says)

@@ -202,9 +202,14 @@ impl Ipam for Service {
         _: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusResponse>, Status> {
         let readiness = self.engine.look(State::readiness).await.map_err(gone)?;
+        let (reason, reason_id) = match &readiness {
+            Ok(()) => (String::new(), String::new()),
+            Err(no) => (no.message.clone(), no.reason.to_string()),
+        };
         Ok(Response::new(v1::StatusResponse {
             ready: readiness.is_ok(),
-            reason: readiness.err().map(|no| no.message).unwrap_or_default(),
+            reason,
+            reason_id,
         }))
     }
 

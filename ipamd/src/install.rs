@@ -129,7 +129,8 @@ fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallErr
 }
 
 /// The conflist. Its name is aws-node's, so that a DEL of a pod that aws-node made brings its previous result; its
-/// version is 1.0.0, because containerd 1.x fails every ADD with 1.1.0.
+/// version is 1.0.0, because containerd 1.x fails every ADD with 1.1.0; runtimes that read `cniVersions` (libcni 1.2 and
+/// later) take the highest that they know, and have STATUS and GC by it.
 fn conflist(has_portmap: bool) -> String {
     let portmap = if has_portmap {
         r#",
@@ -144,6 +145,7 @@ fn conflist(has_portmap: bool) -> String {
     format!(
         r#"{{
   "cniVersion": "1.0.0",
+  "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
   "name": "aws-cni",
   "plugins": [
     {{
@@ -221,6 +223,8 @@ mod tests {
         let conflist: Value = serde_json::from_slice(&fs::read(conflist).unwrap()).unwrap();
         assert_eq!(conflist["name"], "aws-cni");
         assert_eq!(conflist["cniVersion"], "1.0.0");
+        let versions = conflist["cniVersions"].as_array().unwrap();
+        assert_eq!(versions.last().unwrap(), "1.1.0");
         let plugins = conflist["plugins"].as_array().unwrap();
         plugins
             .iter()

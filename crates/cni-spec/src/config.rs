@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::environment::is_name;
+use crate::environment::{Attachment, Command, is_name};
 use crate::error::{Code, Error};
 use crate::version::Version;
 
@@ -111,6 +111,63 @@ impl NetworkConfig {
     #[must_use]
     pub fn runtime_config(&self) -> Option<&Map<String, Value>> {
         self.all.get("runtimeConfig").and_then(Value::as_object)
+    }
+
+    /// That the configuration's version has this verb.
+    ///
+    /// # Errors
+    /// Code 1, as the reference skeleton has it.
+    pub(crate) fn require(&self, since: Version, verb: Command) -> Result<(), Error> {
+        if self.version >= since {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::IncompatibleVersion,
+            format!("config version does not allow {}", verb.as_str()),
+            format!(
+                "config is \"{}\", and {} is in the contract since {since}",
+                self.version,
+                verb.as_str()
+            ),
+        ))
+    }
+
+    /// `cni.dev/valid-attachments`. None when it is absent or null: a runtime that says nothing (`cnitool gc`) does not
+    /// say that nothing is valid. `cni.dev/attachments` is how libcni has spelt it besides.
+    ///
+    /// # Errors
+    /// Code 7 when it is anything but a list of attachments: what can't be read must not count as not valid.
+    pub(crate) fn valid_attachments(&self) -> Result<Option<Vec<Attachment>>, Error> {
+        const KEYS: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
+        let said = KEYS.into_iter().find_map(|key| {
+            let value = self.all.get(key).filter(|value| !value.is_null())?;
+            Some((key, value))
+        });
+        let Some((key, value)) = said else {
+            return Ok(None);
+        };
+        let wrong = |what: String| {
+            invalid(
+                format!("\"{key}\" is wrong: {what}"),
+                "it is a list of {\"containerID\": ..., \"ifname\": ...}; nothing was collected",
+            )
+        };
+        let list = value
+            .as_array()
+            .ok_or_else(|| wrong(format!("{value} is not a list")))?;
+        let attachment = |entry: &Value| {
+            let field = |name: &str| {
+                let text = entry.get(name).and_then(Value::as_str);
+                text.map(str::to_owned)
+                    .ok_or_else(|| wrong(format!("{entry} has no {name}")))
+            };
+            Attachment::new(field("containerID")?, field("ifname")?)
+                .map_err(|error| wrong(error.to_string()))
+        };
+        list.iter()
+            .map(attachment)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// The plugin's own fields. Fields that `T` does not have are ignored: the contract allows an error, but

@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::config::{Document, NetworkConfig};
 use crate::environment::{Attachment, CniArgs, Command, Environment, Invocation};
 use crate::error::{Code, Error};
-use crate::result::AddResult;
+use crate::result::{AddResult, SeenResult};
 use crate::version::Version;
 
-/// What a plugin does. A verb that is not here is refused with code 4.
+/// What a plugin does.
 pub trait Plugin {
     /// What a person reads who starts the plugin by hand.
     fn about(&self) -> String;
@@ -28,6 +28,24 @@ pub trait Plugin {
     /// # Errors
     /// Only what another DEL can cure.
     fn del(&mut self, request: &DelRequest) -> Result<(), Error>;
+
+    /// Whether the container's interface is as ADD left it. Changes nothing.
+    ///
+    /// # Errors
+    /// What is not so.
+    fn check(&mut self, request: &CheckRequest) -> Result<(), Error>;
+
+    /// Whether an ADD could be served.
+    ///
+    /// # Errors
+    /// Codes 50 and 51, and what is wrong with the configuration.
+    fn status(&mut self, request: &StatusRequest) -> Result<(), Error>;
+
+    /// Takes back what no valid attachment uses.
+    ///
+    /// # Errors
+    /// All that could not be taken back, together.
+    fn gc(&mut self, request: &GcRequest) -> Result<(), Error>;
 }
 
 /// An ADD, checked.
@@ -50,6 +68,36 @@ pub struct DelRequest {
     pub attachment: Attachment,
     /// `CNI_NETNS`, if there is one still; not checked.
     pub netns: Option<String>,
+    /// The network configuration.
+    pub config: NetworkConfig,
+}
+
+/// A CHECK, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckRequest {
+    /// Of whom.
+    pub attachment: Attachment,
+    /// `CNI_NETNS`, not checked yet.
+    pub netns: String,
+    /// What the whole chain made at ADD.
+    pub result: SeenResult,
+    /// The network configuration.
+    pub config: NetworkConfig,
+}
+
+/// A STATUS, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusRequest {
+    /// The network configuration.
+    pub config: NetworkConfig,
+}
+
+/// A GC, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GcRequest {
+    /// The attachments of this network that are still valid. None when the runtime does not say, which is not the
+    /// same as that there is none.
+    pub valid: Option<Vec<Attachment>>,
     /// The network configuration.
     pub config: NetworkConfig,
 }
@@ -150,11 +198,37 @@ fn serve(
             })?;
             Ok(None)
         }
-        other @ (Command::Check | Command::Gc | Command::Status) => Err(Error::new(
-            Code::InvalidEnvironment,
-            format!("CNI_COMMAND {} is not handled", other.as_str()),
-            "this plugin handles ADD, DEL and VERSION",
-        )),
+        Command::Check => {
+            let config = read_config(stdin, spoken)?;
+            config.require(Version::V0_4_0, Command::Check)?;
+            let prev = config.prev_result().ok_or_else(|| {
+                Error::new(
+                    Code::InvalidConfig,
+                    "CHECK needs the prevResult",
+                    "the runtime gives the result of the ADD that it wants checked",
+                )
+            })?;
+            plugin.check(&CheckRequest {
+                attachment: environment.attachment()?,
+                netns: environment.netns.clone().unwrap_or_default(),
+                result: SeenResult::read(prev)?,
+                config,
+            })?;
+            Ok(None)
+        }
+        Command::Status => {
+            let config = read_config(stdin, spoken)?;
+            config.require(Version::V1_1_0, Command::Status)?;
+            plugin.status(&StatusRequest { config })?;
+            Ok(None)
+        }
+        Command::Gc => {
+            let config = read_config(stdin, spoken)?;
+            config.require(Version::V1_1_0, Command::Gc)?;
+            let valid = config.valid_attachments()?;
+            plugin.gc(&GcRequest { valid, config })?;
+            Ok(None)
+        }
     }
 }
 

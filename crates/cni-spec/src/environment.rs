@@ -1,6 +1,7 @@
 //! What the runtime says in `CNI_` variables.
 
 use std::ffi::OsString;
+use std::fmt;
 
 use crate::error::{Code, Error};
 
@@ -99,6 +100,12 @@ impl Attachment {
     #[must_use]
     pub fn ifname(&self) -> &str {
         &self.ifname
+    }
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container_id, self.ifname)
     }
 }
 

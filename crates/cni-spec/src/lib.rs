@@ -16,8 +16,10 @@ pub mod result;
 pub mod version;
 
 pub use config::NetworkConfig;
-pub use dispatch::{AddRequest, DelRequest, Plugin, Streams, dispatch};
+pub use dispatch::{
+    AddRequest, CheckRequest, DelRequest, GcRequest, Plugin, StatusRequest, Streams, dispatch,
+};
 pub use environment::{Attachment, CniArgs, Command};
 pub use error::{Code, Error};
-pub use result::{AddResult, Interface, IpConfig, Route};
+pub use result::{AddResult, Interface, IpConfig, Route, SeenLink, SeenResult};
 pub use version::Version;

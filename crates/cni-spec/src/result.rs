@@ -51,6 +51,60 @@ pub struct Route {
     pub gw: IpAddr,
 }
 
+/// What a CHECK reads of the result that the whole chain made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenResult {
+    /// The links of containers: name, `CNI_NETNS`, and MAC where one is said.
+    pub links: Vec<SeenLink>,
+    /// All addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+/// A container's link in a result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenLink {
+    /// `eth0`
+    pub name: String,
+    /// `CNI_NETNS` at ADD.
+    pub sandbox: String,
+    /// `02:00:5e:10:00:01`; a plugin after this one may have changed it.
+    pub mac: Option<String>,
+}
+
+impl SeenResult {
+    pub(crate) fn read(prev: &Value) -> Result<Self, Error> {
+        let list = |key: &str| match prev.get(key) {
+            None | Some(Value::Null) => Ok(&[][..]),
+            Some(Value::Array(list)) => Ok(list.as_slice()),
+            Some(_) => Err(bad_prev(&format!("its \"{key}\" is not a list"))),
+        };
+        let text = |value: &Value, key: &str| {
+            let text = value.get(key).and_then(Value::as_str);
+            text.filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        if !prev.is_object() {
+            return Err(bad_prev("it is not an object"));
+        }
+        let links = list("interfaces")?.iter().filter_map(|link| {
+            Some(SeenLink {
+                name: text(link, "name")?,
+                sandbox: text(link, "sandbox")?,
+                mac: text(link, "mac"),
+            })
+        });
+        let addresses = list("ips")?.iter().map(|ip| {
+            let address = text(ip, "address").unwrap_or_default();
+            address
+                .parse()
+                .map_err(|_| bad_prev(&format!("{address:?} in its \"ips\" is no address")))
+        });
+        Ok(Self {
+            links: links.collect(),
+            addresses: addresses.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
 impl AddResult {
     /// The result at `version`, with all that `prev` had: "the output must contain everything it had"
     /// (SPEC.md, ADD). Route keys that only 1.1.0 has are never written, so no older reader meets them.

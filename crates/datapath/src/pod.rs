@@ -1,5 +1,6 @@
 //! One pod's link: made in one go, gone with one link.
 
+mod check;
 mod present;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::netns::NetNs;
 use crate::rtnl::{self, Route, Rtnl, Step, Way};
 use crate::sysctl::{self, IfAbsent, SysctlError};
 
+pub use check::{Expected, Fault, check};
 pub use present::{exists, find};
 
 /// The link to make.

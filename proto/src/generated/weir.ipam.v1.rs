@@ -99,6 +99,10 @@ pub struct StatusResponse {
     /// When not ready: why, in a sentence for people.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+    /// When not ready: why, as a stable identifier (such as POOL_EXHAUSTED). A full pool is no fault of the node's:
+    /// whoever makes a node's readiness of this goes by the identifier.
+    #[prost(string, tag = "3")]
+    pub reason_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GcRequest {

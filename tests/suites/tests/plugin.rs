@@ -17,19 +17,34 @@ use suites::harness;
 mod add;
 #[path = "plugin/bad_input.rs"]
 mod bad_input;
+#[path = "plugin/check.rs"]
+mod check;
 #[path = "plugin/del.rs"]
 mod del;
 #[path = "plugin/fake_ipamd.rs"]
 mod fake_ipamd;
+#[path = "plugin/gc.rs"]
+mod gc;
 #[path = "plugin/runtime.rs"]
 mod runtime;
+#[path = "plugin/status.rs"]
+mod status;
 #[path = "plugin/trouble.rs"]
 mod trouble;
 
 type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
-    let tests = [bad_input::TESTS, add::TESTS, del::TESTS, trouble::TESTS].concat();
+    let tests = [
+        bad_input::TESTS,
+        add::TESTS,
+        check::TESTS,
+        del::TESTS,
+        gc::TESTS,
+        status::TESTS,
+        trouble::TESTS,
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, test)| {
         harness::test(name, move || {
             runtime::assert_host_is_clean("before the test");

@@ -64,6 +64,26 @@ impl Plugin for Recorder {
             (),
         )
     }
+
+    fn check(&mut self, request: &CheckRequest) -> Result<(), Error> {
+        let links = request.result.links.iter().map(|link| link.name.as_str());
+        let links: Vec<_> = links.collect();
+        let call = format!("CHECK {} {}", request.attachment, links.join(","));
+        self.answer(call, ())
+    }
+
+    fn status(&mut self, request: &StatusRequest) -> Result<(), Error> {
+        self.answer(format!("STATUS {}", request.config.name()), ())
+    }
+
+    fn gc(&mut self, request: &GcRequest) -> Result<(), Error> {
+        let valid = request.valid.as_ref().map(|valid| {
+            let valid: Vec<_> = valid.iter().map(ToString::to_string).collect();
+            valid.join(",")
+        });
+        let call = format!("GC {} {valid:?}", request.config.name());
+        self.answer(call, ())
+    }
 }
 
 struct Ran {
@@ -178,13 +198,103 @@ fn what_is_refused_never_reaches_the_plugin() {
 }
 
 #[test]
-fn verbs_that_are_not_handled_say_which_are() {
-    for verb in ["CHECK", "GC", "STATUS"] {
-        let ran = run(&mut Recorder::default(), &[("CNI_COMMAND", verb)], CONFIG);
-        let error = ran.error();
-        assert_eq!(error["code"], 4);
-        assert!(error["msg"].as_str().unwrap().contains(verb));
-        assert_eq!(error["details"], "this plugin handles ADD, DEL and VERSION");
+fn each_verb_is_served_from_the_version_on_that_has_it() {
+    let serves = |verb: &str, version: Version| {
+        let mut recorder = Recorder::default();
+        let stdin = json!({"cniVersion": version.as_str(), "name": "n", "prevResult": {}});
+        let ran = run(&mut recorder, &[("CNI_COMMAND", verb)], &stdin.to_string());
+        if recorder.calls.is_empty() {
+            let error = ran.error();
+            assert_eq!(error["code"], 1, "{error}");
+            assert_eq!(
+                error["msg"],
+                format!("config version does not allow {verb}")
+            );
+            return false;
+        }
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, ""));
+        true
+    };
+    for version in Version::SUPPORTED {
+        assert_eq!(serves("CHECK", version), version >= Version::V0_4_0);
+        assert_eq!(serves("STATUS", version), version >= Version::V1_1_0);
+        assert_eq!(serves("GC", version), version >= Version::V1_1_0);
+    }
+}
+
+#[test]
+fn a_check_reads_the_result_that_it_is_about() {
+    let check = |prev: &Value| {
+        let mut recorder = Recorder::default();
+        let stdin = json!({"cniVersion": "1.0.0", "name": "n", "prevResult": prev});
+        let ran = run(
+            &mut recorder,
+            &[("CNI_COMMAND", "CHECK")],
+            &stdin.to_string(),
+        );
+        (recorder.calls, ran)
+    };
+    let (calls, _) = check(&json!({
+        "interfaces": [
+            {"name": "weir0", "mac": "02:00:00:00:00:01"},
+            {"name": "eth0", "sandbox": "/var/run/netns/x", "mac": "02:00:00:00:00:02"},
+        ],
+        "ips": [{"address": "10.0.1.17/32"}, {"address": "2001:db8::1/128"}],
+    }));
+    assert_eq!(calls, ["CHECK c0ffee/eth0 eth0"]);
+    for (prev, code) in [
+        (json!(null), 7),
+        (json!([]), 6),
+        (json!({"ips": {}}), 6),
+        (json!({"ips": [{"address": "10.0.1"}]}), 6),
+        (json!({"interfaces": 1}), 6),
+    ] {
+        let (calls, ran) = check(&prev);
+        assert_eq!(ran.error()["code"], code, "{prev}");
+        assert!(calls.is_empty(), "{prev}");
+    }
+}
+
+#[test]
+fn a_gc_takes_a_list_that_is_absent_for_no_list_and_one_that_is_wrong_for_an_error() {
+    let gc = |fields: Value| {
+        let mut recorder = Recorder::default();
+        let mut stdin = json!({"cniVersion": "1.1.0", "name": "n"});
+        let map = stdin.as_object_mut().unwrap();
+        map.extend(fields.as_object().unwrap().clone());
+        let changes = [
+            ("CNI_COMMAND", "GC"),
+            ("CNI_CONTAINERID", ""),
+            ("CNI_NETNS", ""),
+            ("CNI_IFNAME", ""),
+        ];
+        let ran = run(&mut recorder, &changes, &stdin.to_string());
+        (recorder.calls, ran)
+    };
+    let key = "cni.dev/valid-attachments";
+    let one = json!([{"containerID": "a", "ifname": "eth0"}]);
+    for (fields, told) in [
+        (json!({}), "GC n None"),
+        (json!({key: null}), "GC n None"),
+        (json!({key: []}), "GC n Some(\"\")"),
+        (json!({key: one}), "GC n Some(\"a/eth0\")"),
+        (json!({"cni.dev/attachments": one}), "GC n Some(\"a/eth0\")"),
+    ] {
+        let (calls, ran) = gc(fields);
+        assert_eq!((ran.status, ran.stdout.as_str()), (0, ""));
+        assert_eq!(calls, [told]);
+    }
+    for wrong in [
+        json!({}),
+        json!("a"),
+        json!([1]),
+        json!([{"containerID": "a"}]),
+        json!([{"containerID": "../a", "ifname": "eth0"}]),
+        json!([{"containerID": "a", "ifname": "e/0"}]),
+    ] {
+        let (calls, ran) = gc(json!({key: wrong}));
+        assert_eq!(ran.error()["code"], 7, "{wrong}");
+        assert!(calls.is_empty(), "{wrong}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Looking whether a pod's link is there already. Nothing is changed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -50,11 +50,11 @@ pub async fn find(netns: &NetNs, link: &PodLink) -> Result<Option<PodWiring>, Po
     }))
 }
 
-fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {
+pub(super) fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {
     Ok(netns.inside(rtnl::open).map_err(PodError::Enter)??)
 }
 
-async fn get(side: &Rtnl, name: &str) -> Result<Option<LinkMessage>, KernelError> {
+pub(super) async fn get(side: &Rtnl, name: &str) -> Result<Option<LinkMessage>, KernelError> {
     let asked = rtnl::get_link(format!("find link {name}"), rtnl::named(name));
     match side.run(vec![asked]).await {
         Ok(found) => Ok(found.into_iter().find_map(|reply| match reply {
@@ -75,6 +75,18 @@ fn is_end(link: &LinkMessage, mac: Mac, mtu: u32) -> bool {
 }
 
 async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
+    let mut found = addresses_of(pod, index).await?;
+    let mut wanted: Vec<_> = link.addresses.iter().map(|a| (Some(*a), 32)).collect();
+    wanted.sort_unstable();
+    found.sort_unstable();
+    Ok(found == wanted)
+}
+
+/// The IPv4 addresses of a link, each with its prefix length.
+pub(super) async fn addresses_of(
+    pod: &Rtnl,
+    index: u32,
+) -> Result<Vec<(Option<Ipv4Addr>, u8)>, KernelError> {
     let mut filter = AddressMessage::default();
     filter.header.family = AddressFamily::Inet;
     filter.header.index = index;
@@ -99,10 +111,7 @@ async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, K
             found.push((local, address.header.prefix_len));
         }
     }
-    let mut wanted: Vec<_> = link.addresses.iter().map(|a| (Some(*a), 32)).collect();
-    wanted.sort_unstable();
-    found.sort_unstable();
-    Ok(found == wanted)
+    Ok(found)
 }
 
 async fn has_routes(host: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {

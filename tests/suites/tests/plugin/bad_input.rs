@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
         wrong_version,
     ),
     ("a_netns_that_is_none_is_code_8_and_named", wrong_netns),
-    ("verbs_that_are_not_handled_are_code_4", other_verbs),
+    ("verbs_that_a_version_has_not_are_refused", other_verbs),
     ("version_is_answered_without_stdin", version),
     ("a_person_gets_an_explanation", person),
 ];
@@ -127,14 +127,17 @@ fn wrong_netns() {
 }
 
 fn other_verbs() {
-    for verb in ["CHECK", "GC", "STATUS"] {
+    refused(|call| call.with("CNI_COMMAND", "FETCH"), 4, &["FETCH"]);
+    for (verb, version) in [("CHECK", "0.3.1"), ("GC", "1.0.0"), ("STATUS", "1.0.0")] {
         refused(
-            |call| call.with("CNI_COMMAND", verb),
-            4,
-            &[verb, "ADD, DEL and VERSION"],
+            |call| {
+                call.with("CNI_COMMAND", verb)
+                    .field("cniVersion", json!(version))
+            },
+            1,
+            &[&format!("config version does not allow {verb}")],
         );
     }
-    refused(|call| call.with("CNI_COMMAND", "FETCH"), 4, &["FETCH"]);
 }
 
 fn version() {

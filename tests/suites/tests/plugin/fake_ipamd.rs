@@ -32,6 +32,9 @@ pub(crate) enum Mood {
 pub(crate) struct State {
     pub(crate) on_add: Mood,
     pub(crate) on_del: Mood,
+    pub(crate) on_status: Mood,
+    /// Why it is not ready, by the identifier.
+    pub(crate) not_ready: Option<&'static str>,
     /// What each sandbox holds, by `container id/interface`.
     pub(crate) held: BTreeMap<String, String>,
     /// Each call, as `Add c/eth0`.
@@ -48,13 +51,19 @@ pub(crate) struct State {
 pub(crate) struct FakeIpamd {
     state: Arc<Mutex<State>>,
     folder: TempDir,
-    _server: Option<Runtime>,
+    server: Option<Runtime>,
 }
 
 impl FakeIpamd {
     /// Listens on a socket of its own.
     pub(crate) fn start() -> Self {
         let mut fake = Self::absent();
+        fake.listen();
+        fake
+    }
+
+    /// Listens, as one that comes after another.
+    pub(crate) fn listen(&mut self) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -62,16 +71,20 @@ impl FakeIpamd {
             .unwrap();
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::bind(fake.socket()).unwrap()
+            UnixListener::bind(self.socket()).unwrap()
         };
-        let service = IpamServer::new(Service(Arc::clone(&fake.state)));
+        let service = IpamServer::new(Service(Arc::clone(&self.state)));
         runtime.spawn(
             Server::builder()
                 .add_service(service)
                 .serve_with_incoming(UnixListenerStream::new(listener)),
         );
-        fake._server = Some(runtime);
-        fake
+        self.server = Some(runtime);
+    }
+
+    /// Goes as one that is killed: connections break, and the socket stays.
+    pub(crate) fn die(&mut self) {
+        self.server = None;
     }
 
     /// Has a folder for its socket, and no socket in it.
@@ -82,12 +95,17 @@ impl FakeIpamd {
                 .prefix("weir-plugin-")
                 .tempdir_in("/run")
                 .unwrap(),
-            _server: None,
+            server: None,
         }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("ipamd.sock")
+    }
+
+    /// A file for the plugin's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -199,10 +217,42 @@ impl Ipam for Service {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Err(Status::unimplemented("the plugin has no use for it yet"))
+        let (mood, id) = {
+            let mut state = self.0.lock().unwrap();
+            state.calls.push("Status".to_owned());
+            (state.on_status.clone(), state.not_ready)
+        };
+        in_mood(mood).await?;
+        Ok(Response::new(StatusResponse {
+            ready: id.is_none(),
+            reason: id
+                .map(|id| format!("a sentence about {id}"))
+                .unwrap_or_default(),
+            reason_id: id.unwrap_or_default().to_owned(),
+        }))
     }
 
-    async fn gc(&self, _: Request<GcRequest>) -> Result<Response<GcResponse>, Status> {
-        Err(Status::unimplemented("the plugin has no use for it yet"))
+    async fn gc(&self, request: Request<GcRequest>) -> Result<Response<GcResponse>, Status> {
+        let GcRequest { network, valid } = request.into_inner();
+        let keys = valid
+            .iter()
+            .map(|it| format!("{}/{}", it.container_id, it.ifname));
+        let valid: Vec<_> = keys.collect();
+        let mut state = self.0.lock().unwrap();
+        state
+            .calls
+            .push(format!("Gc {network} {}", valid.join(",")));
+        let mut released = Vec::new();
+        state.held.retain(|key, _| {
+            let stays = valid.contains(key);
+            if !stays && let Some((container_id, ifname)) = key.split_once('/') {
+                released.push(Sandbox {
+                    container_id: container_id.to_owned(),
+                    ifname: ifname.to_owned(),
+                });
+            }
+            stays
+        });
+        Ok(Response::new(GcResponse { released }))
     }
 }

@@ -24,6 +24,11 @@ impl PodNetNs {
         Self { name }
     }
 
+    /// As `ip netns` has it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// By the way that runtimes write it.
     pub(crate) fn path(&self) -> String {
         format!("/var/run/netns/{}", self.name)
@@ -57,6 +62,33 @@ pub(crate) fn ip(args: &[&str]) -> Value {
     match output.stdout.trim_ascii() {
         b"" => json!([]),
         text => serde_json::from_slice(text).unwrap(),
+    }
+}
+
+/// Runs `ip` for what it does, which must succeed.
+pub(crate) fn run_ip(args: &[&str]) {
+    let output = Command::new("ip").args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {}: {said}", args.join(" "));
+}
+
+/// The rule that ipamd makes at its start. It goes when this is dropped.
+pub(crate) struct Rule;
+
+impl Rule {
+    pub(crate) fn to_pods() -> Self {
+        let table = datapath::layout::PODS_TABLE.to_string();
+        run_ip(&["rule", "add", "pref", "512", "table", &table, "proto", "87"]);
+        Self
+    }
+}
+
+impl Drop for Rule {
+    fn drop(&mut self) {
+        let deleted = Command::new("ip")
+            .args(["rule", "del", "pref", "512"])
+            .status();
+        assert!(deleted.is_ok_and(|s| s.success()) || std::thread::panicking());
     }
 }
 

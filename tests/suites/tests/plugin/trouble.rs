@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tonic::{Code, Status};
@@ -10,10 +11,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::Test;
 use crate::fake_ipamd::{FakeIpamd, Mood};
-use crate::runtime::{Call, PodNetNs, assert_host_is_clean, host_links, ip};
+use crate::runtime::{Call, Outcome, PodNetNs, assert_host_is_clean, host_links, ip};
 
 pub(crate) const TESTS: &[Test] = &[
     ("ipamd_absent_is_code_11_and_what_to_do", absent),
+    ("an_add_waits_for_an_ipamd_that_is_being_replaced", replaced),
+    ("an_add_is_asked_again_where_ipamd_dies_over_it", died),
+    ("an_add_is_asked_again_where_ipamd_is_going", going),
     ("a_socket_that_nobody_listens_on_is_code_11", nobody_listens),
     (
         "a_socket_that_may_not_be_opened_is_code_11_with_its_own_remedy",
@@ -56,6 +60,77 @@ fn add(ipamd: &FakeIpamd, pod: &PodNetNs) -> Call {
     Call::new("ADD", ipamd, &pod.path(), "c0ffee")
 }
 
+/// Of one that waits no longer than it must.
+fn impatient(ipamd: &FakeIpamd, pod: &PodNetNs) -> Call {
+    add(ipamd, pod).field("addTimeoutSeconds", json!(1))
+}
+
+/// An ADD of a pod's, which has begun to wait for another ipamd when `meanwhile` is called.
+fn add_meanwhile(
+    ipamd: &mut FakeIpamd,
+    pod: &PodNetNs,
+    has_begun: impl Fn(&FakeIpamd) -> bool,
+    meanwhile: impl FnOnce(&mut FakeIpamd),
+) -> Outcome {
+    let call = add(ipamd, pod)
+        .field("logFile", json!(ipamd.log()))
+        .field("logLevel", json!("debug"));
+    std::thread::scope(|scope| {
+        let outcome = scope.spawn(|| call.run());
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while !has_begun(ipamd) {
+            assert!(Instant::now() < deadline, "it never began");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        meanwhile(ipamd);
+        outcome.join().unwrap()
+    })
+}
+
+fn waits(ipamd: &FakeIpamd) -> bool {
+    let log = std::fs::read_to_string(ipamd.log()).unwrap_or_default();
+    log.contains("waiting for ipamd")
+}
+
+fn assert_one_address(ipamd: &FakeIpamd, pod: &PodNetNs, outcome: &Outcome) {
+    assert_eq!(outcome.result()["ips"][0]["address"], "10.0.1.17/32");
+    assert_eq!(ipamd.state().held.len(), 1);
+    assert_eq!(ipamd.spool(), [], "nothing is released");
+    let del = Call::new("DEL", ipamd, &pod.path(), "c0ffee");
+    del.run().assert_silent_success();
+}
+
+fn replaced() {
+    let mut ipamd = FakeIpamd::absent();
+    let pod = PodNetNs::new();
+    let outcome = add_meanwhile(&mut ipamd, &pod, waits, FakeIpamd::listen);
+    assert_one_address(&ipamd, &pod, &outcome);
+}
+
+fn died() {
+    let mut ipamd = FakeIpamd::start();
+    let pod = PodNetNs::new();
+    ipamd.state().on_add = Mood::Hanging;
+    let asked = |ipamd: &FakeIpamd| !ipamd.state().calls.is_empty();
+    let outcome = add_meanwhile(&mut ipamd, &pod, asked, |ipamd| {
+        ipamd.state().on_add = Mood::Well;
+        ipamd.die();
+        std::fs::remove_file(ipamd.socket()).unwrap();
+        ipamd.listen();
+    });
+    assert_one_address(&ipamd, &pod, &outcome);
+}
+
+fn going() {
+    let mut ipamd = FakeIpamd::start();
+    let pod = PodNetNs::new();
+    ipamd.state().on_add = refusal("SHUTTING_DOWN", "true");
+    let outcome = add_meanwhile(&mut ipamd, &pod, waits, |ipamd| {
+        ipamd.state().on_add = Mood::Well;
+    });
+    assert_one_address(&ipamd, &pod, &outcome);
+}
+
 fn assert_nothing_left(ipamd: &FakeIpamd, pod: &PodNetNs) {
     assert_host_is_clean("after the failed ADD");
     assert_eq!(
@@ -70,7 +145,9 @@ fn absent() {
     let ipamd = FakeIpamd::absent();
     let pod = PodNetNs::new();
     let socket = ipamd.socket().display().to_string();
-    let outcome = add(&ipamd, &pod).run();
+    let outcome = impatient(&ipamd, &pod).run();
+    // Not at once: it may only be replaced.
+    assert!(outcome.took >= Duration::from_millis(500), "{outcome:?}");
     outcome.assert_error(
         11,
         &[
@@ -92,7 +169,7 @@ fn nobody_listens() {
     let ipamd = FakeIpamd::absent();
     let pod = PodNetNs::new();
     drop(UnixListener::bind(ipamd.socket()).unwrap());
-    let outcome = add(&ipamd, &pod).run();
+    let outcome = impatient(&ipamd, &pod).run();
     outcome.assert_error(
         11,
         &["Connection refused (os error 111)", "IPAMD_UNREACHABLE"],
