@@ -1,7 +1,7 @@
 //! ENIs on their way in: what EC2's refusals mean for them, and for who waits for what they bring.
 
 use super::look::{carry_out, granted, is_call, refused};
-use super::world::{Fate, World, fresh, settings, targets};
+use super::world::{Fate, World, fresh, targets};
 use crate::CallErrorKind::{self, *};
 use crate::*;
 
@@ -112,32 +112,6 @@ fn what_a_used_token_has_made_is_waited_for_and_what_ec2_refuses_to_make_is_not(
         assert_eq!(answered, [!waits; 3], "{kind:?}");
         assert_eq!(created(&world).len(), 2, "{kind:?}");
     }
-}
-
-#[test]
-fn a_subnet_that_has_no_ipv6_prefix_for_a_new_eni_gives_it_addresses_all_the_same() {
-    let demand = Warm::Demand(Dial::Economy);
-    let mut world = World::new(settings(Families::Dual, false, demand));
-    world.step(fresh());
-    // The primary may not be asked for IPv6, so that an ENI is made for it.
-    let assigns_ipv6 = |effect: &Effect| {
-        let Effect::Call(_, Call::Assign { kind, .. }) = effect else {
-            return false;
-        };
-        *kind == SlotKind::Ipv6Prefix
-    };
-    world.until_to_do(assigns_ipv6);
-    carry_out(&mut world, assigns_ipv6, Fate::Fails(Refused));
-    world.until_to_do(creates);
-    carry_out(&mut world, creates, Fate::Fails(PrefixesExhausted));
-    world.calm();
-    assert_eq!(counts(&world), [0]);
-    world.step(Event::PodsBound(6));
-    world.advance(3_000);
-    world.calm();
-    assert_eq!(counts(&world).len(), 2);
-    assert!(counts(&world)[1] > 0);
-    assert_eq!(world.state.view().enis.len(), 2);
 }
 
 #[test]
