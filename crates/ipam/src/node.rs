@@ -50,6 +50,15 @@ impl InstanceLimits {
     pub fn max_enis(&self) -> u32 {
         self.enis_per_card.iter().sum()
     }
+
+    /// Slots for pods that a new ENI has: of IPv4 one less than all, for its own address.
+    pub(crate) fn slots_for_pods(&self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.ipv4_slots_per_eni.saturating_sub(1),
+            Family::V6 if self.prefixes => self.ipv6_slots_per_eni,
+            Family::V6 => 0,
+        }
+    }
 }
 
 /// What the user wants of the pool: aws-node's settings and ours.

@@ -85,15 +85,6 @@ impl<'a> Basis<'a> {
         self.settings.delegation && self.limits.prefixes
     }
 
-    /// Slots for pods that a new ENI has: of IPv4 one less than all, for its own address.
-    pub(super) fn slots_per_eni(self, family: Family) -> u32 {
-        match family {
-            Family::V4 => self.limits.ipv4_slots_per_eni.saturating_sub(1),
-            Family::V6 if self.limits.prefixes => self.limits.ipv6_slots_per_eni,
-            Family::V6 => 0,
-        }
-    }
-
     /// What of IPv4 this ENI would be asked for: prefixes, or else addresses. None when both are refused.
     pub(super) fn ipv4_offer(self, eni: &EniStock) -> Option<(SlotKind, Gate)> {
         let prefixes = match self.delegation() {
@@ -173,7 +164,7 @@ impl<'a> Basis<'a> {
     fn room(self, family: Family) -> u32 {
         match family {
             Family::V4 => self.ipv4_room(),
-            Family::V6 if self.slots_per_eni(family) == 0 => 0,
+            Family::V6 if self.limits.slots_for_pods(family) == 0 => 0,
             Family::V6 if self.ipv6_room_there() || self.ipv6_room_new() => u32::MAX,
             Family::V6 => 0,
         }
@@ -191,7 +182,7 @@ impl<'a> Basis<'a> {
         let ipv6 = iter::once(ipv6_short && !self.ipv6_room_there()).chain(iter::repeat(false));
         let new = self.places().zip(ipv6).map_while(|(_, ipv6)| {
             let kind = self.site(true, ipv6)?.ipv4?;
-            Some((kind, self.slots_per_eni(Family::V4)))
+            Some((kind, self.limits.slots_for_pods(Family::V4)))
         });
         enis.chain(coming)
             .chain(new)

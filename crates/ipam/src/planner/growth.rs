@@ -36,7 +36,7 @@ pub fn grow(settings: &Settings, limits: &InstanceLimits, facts: &Facts) -> Vec<
         facts,
     };
     let target = Target::of(basis);
-    let takes_ipv6 = basis.slots_per_eni(Family::V6) > 0;
+    let takes_ipv6 = basis.limits.slots_for_pods(Family::V6) > 0;
     let mut growth = Growth {
         basis,
         ipv6_short: takes_ipv6 && target.short_of_ipv6(&facts.ipv6),
@@ -82,8 +82,8 @@ impl Growth<'_> {
     }
 
     fn on_new_enis(&mut self) {
-        let ipv4_slots = self.basis.slots_per_eni(Family::V4);
-        let ipv6_slots = self.basis.slots_per_eni(Family::V6);
+        let ipv4_slots = self.basis.limits.slots_for_pods(Family::V4);
+        let ipv6_slots = self.basis.limits.slots_for_pods(Family::V6);
         for place in self.basis.places() {
             let ipv4_short = self.ipv4_wanted(SlotKind::Address).min(ipv4_slots) > 0
                 && self.target.needs_eni(&self.ipv4);

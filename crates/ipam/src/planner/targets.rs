@@ -119,7 +119,7 @@ impl Target {
             rule,
             waiters: facts.waiters,
             max_pods: basis.settings.max_pods.unwrap_or(u32::MAX),
-            per_eni: basis.slots_per_eni(Family::V4),
+            per_eni: basis.limits.slots_for_pods(Family::V4),
             delegation,
             prefixes: delegation && gates.any(|gate| gate == Gate::Open),
             ipv6: basis.wants_ipv6(),

@@ -14,12 +14,12 @@ use crate::{
 /// An ENI that EC2 has made may be unknown to the calls that follow for a while; after this many times it is
 /// gone.
 pub(super) const NOT_FOUND_AT_MOST: u32 = 5;
-/// An attachment that neither succeeds nor shows in a Describe is given up after this many times; so is a creation
-/// whose token was used and whose ENI does not show.
+/// An attachment that neither succeeds nor shows in a Describe is given up after this many times.
 const IN_USE_AT_MOST: u32 = 8;
 /// An ENI that cannot be deleted so many times may be attached after all: an attachment that was given up may have come.
 pub(super) const ATTACHED_AFTER: u32 = 2;
-/// A creation that may have happened and is refused when asked about again is given up after this many times.
+/// A creation that may have happened, as its token was used or its outcome is not known, and that is refused when asked
+/// about again is given up after this many times.
 const REFUSED_AT_MOST: u32 = 10;
 
 impl State {
@@ -331,7 +331,7 @@ impl State {
             // A detach takes its time, and there is no hurry to delete.
             CallErrorKind::InUse => !matches!(intent.stage, IntentStage::Delete(_)),
             // A creation that may have happened holds a place that others may need: whether it has is asked soon.
-            _ => intent.stage == IntentStage::Create && intent.maybe_created,
+            _ => intent.stage == IntentStage::Create,
         };
         let setback = self.setback_of(&intent, &error, lagging);
         intent.setback = Some(setback);
@@ -340,7 +340,8 @@ impl State {
             IntentStage::Create => {
                 intent.maybe_created |=
                     matches!(kind, CallErrorKind::Unknown | CallErrorKind::InUse);
-                if passes(kind) || (kind == CallErrorKind::InUse && failures < IN_USE_AT_MOST) {
+                let used = kind == CallErrorKind::InUse && failures < REFUSED_AT_MOST;
+                if used || passes(kind) {
                     return Some(intent);
                 }
                 if kind == CallErrorKind::SubnetExhausted

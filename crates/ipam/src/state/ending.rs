@@ -48,14 +48,16 @@ impl State {
         }
         let facts = self.facts(0);
         let plan = planner::shrink(&self.settings, &self.node.limits, &facts);
-        // More may come of it: one slot at a time grows old enough, and so does an ENI; one that is busy comes to rest, and
-        // what one in trouble has serves pods again.
+        // More may come of it: one slot at a time grows old enough, and so does an ENI; one that is busy, or on its way,
+        // comes to rest, and what one in trouble has serves pods again.
         let waits = facts.enis.iter().any(EniStock::is_busy)
             || self
                 .pool
                 .enis()
                 .filter(|(_, eni)| eni.is_ours())
-                .any(|(_, eni)| !eni.is_sound() || self.now.since(eni.since) < OLD);
+                .any(|(id, eni)| {
+                    !eni.is_sound() || self.now.since(eni.since) < OLD || self.is_on_its_way(id)
+                });
         self.shrink_at = (waits || !plan.is_empty()).then_some(again);
         for action in plan {
             match action {
@@ -123,7 +125,7 @@ impl State {
 
     /// Carries on with what leaves, as far as the books and the node have come.
     pub(super) fn give_back(&mut self) {
-        if self.phase != Phase::Running || self.mode() == Mode::Frozen {
+        if self.mode() == Mode::Frozen {
             return;
         }
         let now = self.now;

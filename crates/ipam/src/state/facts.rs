@@ -7,7 +7,7 @@ use super::{Intent, Spot, State};
 use crate::planner::{ComingEni, EniStock, Facts, Gate, Stock, SubnetGates};
 use crate::pool::{Counts, Eni, Life};
 use crate::retry::passes;
-use crate::{Call, CallErrorKind, EniId, IntentStage, SlotKind, SubnetId};
+use crate::{Call, CallErrorKind, EniId, Family, IntentStage, SlotKind, SubnetId};
 
 /// An ENI that is younger may not go: what made it needed may come again (as aws-node has it).
 const OLD: std::time::Duration = std::time::Duration::from_mins(1);
@@ -20,6 +20,30 @@ pub(super) struct Asked {
     pub(super) ipv6_prefixes: u32,
     /// Any change of it is under way.
     pub(super) busy: bool,
+}
+
+impl Asked {
+    /// How many slots of a family.
+    pub(super) fn slots(self, family: Family) -> u32 {
+        match family {
+            Family::V4 => self.addresses + self.prefixes,
+            Family::V6 => self.ipv6_prefixes,
+        }
+    }
+
+    /// How many addresses of a family.
+    pub(super) fn size(self, family: Family) -> u32 {
+        match family {
+            Family::V4 => {
+                let in_prefixes = self.prefixes.saturating_mul(SlotKind::Prefix.addresses());
+                in_prefixes.saturating_add(self.addresses)
+            }
+            Family::V6 => {
+                let endless = SlotKind::Ipv6Prefix.addresses();
+                self.ipv6_prefixes.saturating_mul(endless)
+            }
+        }
+    }
 }
 
 impl State {
@@ -63,9 +87,9 @@ impl State {
                 add(&mut facts.ipv6, &brought.1);
                 let slots = intent.ipv4.map_or(0, |(_, slots)| slots);
                 facts.coming.push(ComingEni {
-                    ipv4_room: (limits.ipv4_slots_per_eni.saturating_sub(1)).saturating_sub(slots),
+                    ipv4_room: limits.slots_for_pods(Family::V4).saturating_sub(slots),
                     ipv6_room: limits
-                        .ipv6_slots_per_eni
+                        .slots_for_pods(Family::V6)
                         .saturating_sub(intent.ipv6_prefixes),
                 });
             }
@@ -117,37 +141,38 @@ impl State {
         }
     }
 
+    /// Whether the ENI is on its way in or out.
+    pub(super) fn is_on_its_way(&self, id: &EniId) -> bool {
+        let mut intents = self.intents.iter();
+        intents.any(|intent| intent.stage.eni() == Some(id))
+    }
+
     fn eni_stock(&self, id: &EniId, eni: &Eni, asked: Asked) -> EniStock {
         let limits = &self.node.limits;
         let (v4, v6) = (&eni.tally().v4, &eni.tally().v6);
         let mut ipv4 = stock(v4, eni.is_sound());
         let mut ipv6 = stock(v6, eni.is_sound());
-        let on_its_way = asked.addresses + asked.prefixes * SlotKind::Prefix.addresses();
-        ipv4.addresses += on_its_way;
+        for (family, stock) in [(Family::V4, &mut ipv4), (Family::V6, &mut ipv6)] {
+            let coming = asked.size(family);
+            stock.addresses = stock.addresses.saturating_add(coming);
+            if eni.is_sound() {
+                stock.supply = stock.supply.saturating_add(coming);
+            }
+        }
         ipv4.prefixes += asked.prefixes;
         ipv4.empty_prefixes += asked.prefixes;
         ipv6.prefixes += asked.ipv6_prefixes;
         ipv6.empty_prefixes += asked.ipv6_prefixes;
-        if asked.ipv6_prefixes > 0 {
-            ipv6.addresses = u32::MAX;
-        }
-        if eni.is_sound() {
-            ipv4.supply += on_its_way;
-            if asked.ipv6_prefixes > 0 {
-                ipv6.supply = u32::MAX;
-            }
-        }
-        let room = |limit: u32, held: u64, asked: u32| limit.saturating_sub(count_of(held) + asked);
+        let room = |family| {
+            let taken = count_of(eni.tally().family(family).slots) + asked.slots(family);
+            limits.slots_for_pods(family).saturating_sub(taken)
+        };
         let is_primary = *id == self.node.primary_eni || eni.place == crate::Place::PRIMARY;
         EniStock {
             eni: id.clone(),
             place: eni.place,
-            ipv4_room: room(
-                limits.ipv4_slots_per_eni.saturating_sub(1),
-                v4.slots,
-                asked.addresses + asked.prefixes,
-            ),
-            ipv6_room: room(limits.ipv6_slots_per_eni, v6.slots, asked.ipv6_prefixes),
+            ipv4_room: room(Family::V4),
+            ipv6_room: room(Family::V6),
             addresses: self.room_gate(id, eni, asked.busy, SlotKind::Address),
             prefixes: self.room_gate(id, eni, asked.busy, SlotKind::Prefix),
             ipv6_prefixes: self.room_gate(id, eni, asked.busy, SlotKind::Ipv6Prefix),
@@ -165,7 +190,7 @@ impl State {
                     .link
                     .as_ref()
                     .is_some_and(|link| link.attachment.is_some())
-                && !self.intents.iter().any(|i| i.stage.eni() == Some(id)),
+                && !self.is_on_its_way(id),
         }
     }
 
@@ -213,7 +238,7 @@ impl State {
     }
 
     fn room_gate(&self, id: &EniId, eni: &Eni, busy: bool, kind: SlotKind) -> Gate {
-        if eni.trouble.is_some() || (kind != SlotKind::Address && !self.node.limits.prefixes) {
+        if eni.trouble.is_some() {
             return Gate::Closed;
         }
         let gate = self.gate(|| Spot::Assign(id.clone(), kind));

@@ -179,31 +179,27 @@ impl State {
 
     /// What troubled ENIs hold, were asked to take and have room for may still come: their set-up is tried again.
     fn mending(&self, family: Family) -> u32 {
+        let limits = &self.node.limits;
+        let kind = match family {
+            Family::V4 if self.settings.delegation && limits.prefixes => SlotKind::Prefix,
+            Family::V4 => SlotKind::Address,
+            Family::V6 => SlotKind::Ipv6Prefix,
+        };
         self.pool
             .enis()
             .filter(|(_, eni)| eni.is_ours() && eni.trouble.is_some())
             .map(|(id, eni)| {
-                let asked = self.asked_of(id);
-                let held = count_of(eni.tally().family(family).supply());
-                if family == Family::V6 {
-                    let coming = if asked.ipv6_prefixes > 0 { u32::MAX } else { 0 };
-                    return held.saturating_add(coming);
-                }
-                let limit = self.node.limits.ipv4_slots_per_eni.saturating_sub(1);
-                let taken = count_of(eni.tally().v4.slots) + asked.addresses + asked.prefixes;
-                let kind = if self.settings.delegation {
-                    SlotKind::Prefix
-                } else {
-                    SlotKind::Address
-                };
+                let (asked, held) = (self.asked_of(id), eni.tally().family(family));
+                let taken = count_of(held.slots).saturating_add(asked.slots(family));
                 let room = match self.gate(|| Spot::Assign(id.clone(), kind)) {
                     planner::Gate::Closed => 0,
-                    planner::Gate::Open | planner::Gate::Busy => limit.saturating_sub(taken),
+                    planner::Gate::Open | planner::Gate::Busy => {
+                        limits.slots_for_pods(family).saturating_sub(taken)
+                    }
                 };
                 room.saturating_mul(kind.addresses())
-                    .saturating_add(asked.addresses)
-                    .saturating_add(asked.prefixes.saturating_mul(16))
-                    .saturating_add(held)
+                    .saturating_add(asked.size(family))
+                    .saturating_add(count_of(held.supply()))
             })
             .fold(0, u32::saturating_add)
     }

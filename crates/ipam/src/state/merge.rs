@@ -72,9 +72,7 @@ impl State {
                 let before = self.describe_setback.as_ref();
                 let setback = retry::after_lag(before, error, self.now, &mut self.jitter);
                 self.describe_setback = Some(setback);
-                if self.phase == Phase::Running {
-                    self.describe_at = Some(self.now);
-                }
+                self.describe_at = Some(self.now);
             }
         }
     }
@@ -347,10 +345,7 @@ impl State {
 
     /// An ENI that we made must go when the instance goes, also when the books of its making are lost.
     fn see_to_termination(&mut self, facts: &EniFacts, attachment: &Attachment) {
-        let known = self
-            .intents
-            .iter()
-            .any(|intent| intent.stage.eni() == Some(&facts.id));
+        let known = self.is_on_its_way(&facts.id);
         let primary = attachment.place == Place::PRIMARY;
         if primary || !facts.managed || attachment.delete_on_termination || known {
             return;

@@ -208,9 +208,6 @@ impl State {
 
     /// Gives what is free to those that wait, in order of arrival.
     pub(super) fn claim_for_waiters(&mut self) {
-        if self.going || self.phase != Phase::Running {
-            return;
-        }
         let families = self.settings.families.all();
         for at in 0..self.adds.len() {
             let Some(Add { request, .. }) = self.adds.get(at) else {

@@ -5,7 +5,7 @@ use super::{Add, State};
 use crate::planner::Facts;
 use crate::pool::Life;
 use crate::retry::passes;
-use crate::{CallError, CallErrorKind, HeldBy, Mode, Reason, Refusal, Sandbox};
+use crate::{CallError, CallErrorKind, Family, HeldBy, Mode, Reason, Refusal, Sandbox};
 
 const ASKED_AGAIN: &str = "kubelet asks again for the pod by itself";
 
@@ -212,7 +212,7 @@ impl State {
             .count();
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         let enis = self.max_enis().saturating_sub(others);
-        let per_eni = self.node.limits.ipv4_slots_per_eni.saturating_sub(1);
+        let per_eni = self.node.limits.slots_for_pods(Family::V4);
         let kind = &self.node.instance_type;
         let next = match self.pool.next_cooled() {
             Some(at) => format!(

@@ -1,0 +1,151 @@
+//! ENIs on their way in: what EC2's refusals mean for them, and for who waits for what they bring.
+
+use super::look::{carry_out, granted, is_call, refused};
+use super::world::{Fate, World, fresh, targets};
+use crate::CallErrorKind::{self, *};
+use crate::*;
+
+fn creates(effect: &Effect) -> bool {
+    is_call(effect, "CreateNetworkInterface")
+}
+
+/// The tokens of all creations that were asked for, and how many addresses each was to bring.
+fn created(world: &World) -> Vec<(ClientToken, u32)> {
+    let calls = world.asked.iter().filter_map(|call| match call {
+        Call::CreateEni { token, ipv4, .. } => Some((token.clone(), ipv4.map_or(0, |it| it.1))),
+        _ => None,
+    });
+    calls.collect()
+}
+
+fn counts(world: &World) -> Vec<u32> {
+    created(world).into_iter().map(|it| it.1).collect()
+}
+
+/// A full primary, and three pods that wait for an ENI with three addresses, which is asked for.
+fn asks_for_three() -> (World, [RequestId; 3]) {
+    let mut world = World::new(targets(0, 0));
+    world.step(fresh());
+    for n in 0..3 {
+        world.add(n, 600_000);
+    }
+    let requests = [3, 4, 5].map(|n| world.add(n, 600_000));
+    world.until_to_do(creates);
+    (world, requests)
+}
+
+/// Once more, when its time has come.
+fn fails_again(world: &mut World, kind: CallErrorKind) {
+    world.until_to_do(creates);
+    carry_out(world, creates, Fate::Fails(kind));
+}
+
+#[test]
+fn only_an_eni_that_the_subnet_has_not_all_addresses_for_is_asked_for_with_fewer() {
+    let (mut world, requests) = asks_for_three();
+    carry_out(&mut world, creates, Fate::Fails(SubnetExhausted));
+    world.calm();
+    assert_eq!(counts(&world)[..2], [3, 1]);
+    granted(&world, requests[0]);
+    for kind in [EniLimit, Refused, Other] {
+        let (mut world, requests) = asks_for_three();
+        carry_out(&mut world, creates, Fate::Fails(kind));
+        world.calm();
+        assert_eq!(counts(&world), [3], "{kind:?}");
+        for request in requests {
+            assert_eq!(refused(&world, request).reason, Reason::Ec2Refused);
+        }
+    }
+}
+
+#[test]
+fn an_eni_that_may_have_been_made_is_asked_about_with_all_that_it_was_asked_for_with() {
+    let (mut world, _) = asks_for_three();
+    carry_out(&mut world, creates, Fate::WorksUnknown);
+    fails_again(&mut world, SubnetExhausted);
+    for _ in 0..12 {
+        world.calm();
+        world.advance(10_000);
+    }
+    let asked = created(&world);
+    assert_eq!(asked[..2], [asked[0].clone(), asked[0].clone()]);
+    assert_eq!(world.leaked(), []);
+}
+
+#[test]
+fn while_a_token_that_was_used_is_asked_about_other_enis_are_made() {
+    // EC2 does not show what was made until just before it is given up.
+    for times in [1, 8] {
+        let (mut world, requests) = asks_for_three();
+        carry_out(&mut world, creates, Fate::WorksUnknown);
+        for _ in 0..times {
+            fails_again(&mut world, InUse);
+        }
+        let one_more = world.add(6, 600_000);
+        world.calm();
+        assert_eq!(created(&world).len(), times + 2, "{times}");
+        // Who waits the longest gets what it brings.
+        granted(&world, requests[0]);
+        assert!(!world.answers.contains_key(&one_more));
+        for _ in 0..12 {
+            world.calm();
+            world.advance(10_000);
+        }
+        assert!(requests.iter().all(|it| world.answers.contains_key(it)));
+        assert_eq!(world.leaked(), [], "{times}");
+    }
+}
+
+#[test]
+fn what_a_used_token_has_made_is_waited_for_and_what_ec2_refuses_to_make_is_not() {
+    for (kind, waits) in [
+        (InUse, true),
+        (Throttled, true),
+        (EniLimit, false),
+        (Refused, false),
+    ] {
+        let (mut world, requests) = asks_for_three();
+        carry_out(&mut world, creates, Fate::Fails(Unknown));
+        fails_again(&mut world, kind);
+        world.calm();
+        let answered = requests.map(|request| world.answers.contains_key(&request));
+        assert_eq!(answered, [!waits; 3], "{kind:?}");
+        assert_eq!(created(&world).len(), 2, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_eni_that_is_not_found_again_and_again_is_looked_for_and_asked_about_less_often() {
+    let modify = |effect: &Effect| is_call(effect, "ModifyNetworkInterfaceAttribute");
+    let describes = |effect: &Effect| is_call(effect, "DescribeNetworkInterfaces");
+    for (kind, is_looked_for) in [(NotFound, true), (Throttled, false)] {
+        let (mut world, _) = asks_for_three();
+        for nth in 1..=5 {
+            world.until_to_do(modify);
+            carry_out(&mut world, modify, Fate::Fails(kind));
+            let looks = world.todo.iter().any(describes);
+            assert_eq!(looks, is_looked_for && nth == 5, "{kind:?} {nth}");
+        }
+        let since = world.now;
+        world.until_to_do(modify);
+        assert_eq!(world.now - since > 60_000, is_looked_for, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_eni_that_is_to_be_attached_is_shown_before_ec2_has_been_asked() {
+    for (action, state, id) in [
+        ("CreateNetworkInterface", EniState::Creating, None),
+        ("AttachNetworkInterface", EniState::Attaching, Some("eni-1")),
+    ] {
+        let (mut world, _) = asks_for_three();
+        world.until_to_do(|effect| is_call(effect, action));
+        // All that the books of a crash in that moment need say is what is intended.
+        world.disk.enis.retain(|eni| eni.id.as_str() == "eni-0");
+        world.crash(false);
+        let view = world.state.view();
+        let shown = view.enis.iter().find(|eni| eni.place.device_index == 1);
+        let shown = shown.map(|eni| (eni.state, eni.id.as_ref().map(EniId::as_str)));
+        assert_eq!(shown, Some((state, id)), "{action}");
+    }
+}
