@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) struct Ipamd {
 /// What a pod gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
-    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// In bytes.
     pub(crate) mtu: u32,
 }
@@ -183,7 +183,7 @@ impl Grant {
             match given.address.parse() {
                 Ok(address) => addresses.push(address),
                 Err(_) => {
-                    return nonsense(format!("{:?}, which is not an IPv4 address", given.address));
+                    return nonsense(format!("{:?}, which is not an IP address", given.address));
                 }
             }
         }
