@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cni_spec::{AddRequest, AddResult, Code, Error, Interface, IpConfig, Route};
-use datapath::layout::POD_GATEWAY;
+use datapath::layout::{POD_GATEWAY, POD_GATEWAY_V6};
 use datapath::pod::{self, PodError, PodLink, PodWiring};
 use datapath::{NetNs, NetNsError};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::codes;
 use crate::del::release;
@@ -207,17 +207,27 @@ fn result(request: &AddRequest, link: &PodLink, wiring: &PodWiring) -> AddResult
         sandbox: Some(request.netns.clone()),
     };
     let ips = link.addresses.iter().map(|address| IpConfig {
-        address: IpNet::from(IpAddr::V4(*address)),
+        address: IpNet::from(*address),
         interface: 1,
     });
-    let default = Route {
-        dst: IpNet::V4(Ipv4Net::default()),
-        gw: POD_GATEWAY.into(),
+    let ways_out = [
+        Route {
+            dst: Ipv4Net::default().into(),
+            gw: POD_GATEWAY.into(),
+        },
+        Route {
+            dst: Ipv6Net::default().into(),
+            gw: POD_GATEWAY_V6.into(),
+        },
+    ];
+    let has = |gateway: IpAddr| {
+        let mut addresses = link.addresses.iter();
+        addresses.any(|address| address.is_ipv4() == gateway.is_ipv4())
     };
     AddResult {
         interfaces: vec![host, pod],
         ips: ips.collect(),
-        routes: vec![default],
+        routes: ways_out.into_iter().filter(|route| has(route.gw)).collect(),
     }
 }
 

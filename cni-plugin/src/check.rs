@@ -1,6 +1,5 @@
 //! CHECK: the runtime's result, ipamd's books and the kernel must agree. Nothing is changed.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use cni_spec::{CheckRequest, Code, Error, SeenLink};
@@ -44,7 +43,7 @@ async fn look(request: &CheckRequest, settings: &Settings) -> Result<(), Error> 
         faults.push("ipamd has no address for this container".to_owned());
     }
     for address in &held {
-        let told = IpNet::from(IpAddr::V4(*address));
+        let told = IpNet::from(*address);
         if !request.result.addresses.contains(&told) {
             faults.push(format!(
                 "ipamd has {address} for it, and its result has not"

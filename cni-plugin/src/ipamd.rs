@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) struct Ipamd {
 /// What a pod gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
-    pub(crate) addresses: Vec<Ipv4Addr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// In bytes.
     pub(crate) mtu: u32,
 }
@@ -123,7 +123,7 @@ impl Ipamd {
         &mut self,
         key: &Attachment,
         patience: Duration,
-    ) -> Result<Vec<Ipv4Addr>, CallError> {
+    ) -> Result<Vec<IpAddr>, CallError> {
         let ask = with_deadline(
             CheckRequest {
                 sandbox: Some(sandbox(key)),
@@ -244,10 +244,10 @@ impl Grant {
     }
 }
 
-fn addresses(given: &[v1::PodAddress]) -> Result<Vec<Ipv4Addr>, CallError> {
+fn addresses(given: &[v1::PodAddress]) -> Result<Vec<IpAddr>, CallError> {
     let address = |given: &v1::PodAddress| {
         given.address.parse().map_err(|_| CallError::Nonsense {
-            what: format!("{:?}, which is not an IPv4 address", given.address),
+            what: format!("{:?}, which is not an IP address", given.address),
         })
     };
     given.iter().map(address).collect()

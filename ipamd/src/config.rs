@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use datapath::layout::LEAST_MTU_V6;
 use ipam::{Dial, Families, Mode, Settings, Warm, WarmTargets};
 use ipnet::Ipv4Net;
 
@@ -94,10 +95,21 @@ pub(crate) struct Config {
           value_parser = number("WARM_PREFIX_TARGET", "prefixes", (0, MOST_ADDRESSES)), help_heading = "Pool")]
     warm_prefix_target: Option<u32>,
 
+    /// Whether pods get an IPv4 address
+    #[arg(long, env = "ENABLE_IPv4", default_value = "true", value_name = "BOOL",
+          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
+    enable_ipv4: bool,
+
+    /// Whether pods get an IPv6 address, from a /80 prefix of the node's subnet; beside IPv4 or alone. Needs a Nitro instance
+    /// type, and an IPv6 address on the primary ENI
+    #[arg(long, env = "ENABLE_IPv6", default_value = "false", value_name = "BOOL",
+          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
+    enable_ipv6: bool,
+
     /// Whether ENIs get /28 prefixes instead of single addresses. Where the instance type or the subnet has none,
-    /// they get single addresses
+    /// they get single addresses. IPv6 comes in prefixes in any case
     #[arg(long, env = "ENABLE_PREFIX_DELEGATION", default_value = "false", value_name = "BOOL",
-          action = clap::ArgAction::Set, ignore_case = true, help_heading = "Pool")]
+          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
     prefix_delegation: bool,
 
     /// How much of EC2 is asked for: everything, only what waiting pods need, or nothing. Unless given, ipamd finds
@@ -223,6 +235,15 @@ pub(crate) enum ConfigError {
          leave it out"
     )]
     PodMtu { pod: u32, eni: u32 },
+    #[error(
+        "{setting} is {mtu} and ENABLE_IPv6 is true: a link with less than {LEAST_MTU_V6} bytes has no IPv6. Raise the MTU, \
+         or turn ENABLE_IPv6 off"
+    )]
+    Ipv6Mtu { setting: &'static str, mtu: u32 },
+    #[error(
+        "ENABLE_IPv4 and ENABLE_IPv6 are both false: pods would have no address. Turn one on, or both"
+    )]
+    NoFamily,
 }
 
 impl Cli {
@@ -253,12 +274,31 @@ impl Config {
                 eni: self.eni_mtu,
             });
         }
-        Ok(())
+        if !self.enable_ipv4 && !self.enable_ipv6 {
+            return Err(ConfigError::NoFamily);
+        }
+        let mtus = [
+            ("AWS_VPC_ENI_MTU", self.eni_mtu),
+            ("POD_MTU", self.pod_mtu()),
+        ];
+        match mtus.into_iter().find(|(_, mtu)| *mtu < LEAST_MTU_V6) {
+            Some((setting, mtu)) if self.enable_ipv6 => Err(ConfigError::Ipv6Mtu { setting, mtu }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Of what a pod gets an address each. [`Config::check`] refuses none.
+    pub(crate) fn families(&self) -> Families {
+        match (self.enable_ipv4, self.enable_ipv6) {
+            (true, true) => Families::Dual,
+            (false, true) => Families::V6,
+            (_, false) => Families::V4,
+        }
     }
 
     pub(crate) fn settings(&self) -> Settings {
         Settings {
-            families: Families::V4,
+            families: self.families(),
             delegation: self.prefix_delegation,
             warm: self.warm(),
             max_enis_per_card: self.max_eni.filter(|enis| *enis > 0),
@@ -382,8 +422,6 @@ const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
         &["", "false"],
         "ipamd asks EC2 for what the pool needs",
     ),
-    ("ENABLE_IPv4", &["", "true"], "pods get IPv4 addresses"),
-    ("ENABLE_IPv6", &["", "false"], "pods get IPv4 addresses"),
     (
         "ENABLE_MULTI_NIC",
         &["", "false"],
@@ -444,6 +482,15 @@ fn number(
             .ok_or_else(|| {
                 format!("{variable} must be a whole number of {what} from {least} to {most}")
             })
+    }
+}
+
+/// As Go's `strconv.ParseBool`, which reads aws-node's settings, in any case.
+fn boolean(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" => Ok(true),
+        "false" | "f" | "0" => Ok(false),
+        _ => Err("it must be true or false".to_owned()),
     }
 }
 
@@ -545,6 +592,7 @@ mod tests {
                 "100",
                 "POD_MTU must be a whole number of bytes",
             ),
+            ("--enable-ipv6=yes", "yes", "it must be true or false"),
             (
                 "--exclude-snat-cidrs=10.0.0.0/33",
                 "10.0.0.0/33",
@@ -603,18 +651,47 @@ mod tests {
     }
 
     #[test]
+    fn pods_get_ipv4_unless_told_otherwise_and_both_families_where_both_are_on() {
+        let families = |arguments: &[&str]| {
+            let config = config(arguments).unwrap();
+            config.check().map(|()| config.settings().families)
+        };
+        assert_eq!(families(&[]), Ok(Families::V4));
+        assert_eq!(families(&["--enable-ipv6=true"]), Ok(Families::Dual));
+        // As aws-node has it on an IPv6 cluster.
+        let ipv6 = ["--enable-ipv4=false", "--enable-ipv6=TRUE"];
+        assert_eq!(families(&ipv6), Ok(Families::V6));
+        assert_eq!(
+            families(&["--enable-ipv4=false"]),
+            Err(ConfigError::NoFamily)
+        );
+    }
+
+    #[test]
+    fn ipv6_is_refused_on_links_too_narrow_for_it() {
+        let check = |arguments: &[&str]| config(arguments).unwrap().check();
+        let wrong = |setting| Err(ConfigError::Ipv6Mtu { setting, mtu: 1279 });
+        assert_eq!(check(&["--eni-mtu=1279"]), Ok(()));
+        let eni = ["--enable-ipv6=true", "--eni-mtu=1279"];
+        assert_eq!(check(&eni), wrong("AWS_VPC_ENI_MTU"));
+        let pod = ["--enable-ipv6=true", "--pod-mtu=1279"];
+        assert_eq!(check(&pod), wrong("POD_MTU"));
+        assert_eq!(check(&["--enable-ipv6=true", "--pod-mtu=1280"]), Ok(()));
+    }
+
+    #[test]
     fn settings_of_aws_node_that_have_no_effect_are_named_when_they_ask_for_something() {
         let environment = |name: &str| match name {
             "ANNOTATE_POD_IP" => Some("False".to_owned()),
             "ENABLE_POD_ENI" => Some("true".to_owned()),
-            "ENABLE_IPv6" => Some("true".to_owned()),
+            "ENABLE_MULTI_NIC" => Some("true".to_owned()),
             _ => None,
         };
         let said: Vec<_> = settings_without_effect(environment).collect();
         assert_eq!(
             said,
             [
-                "ENABLE_IPv6=true has no effect yet: pods get IPv4 addresses",
+                "ENABLE_MULTI_NIC=true has no effect yet: network card 0 alone is used",
                 "ENABLE_POD_ENI=true has no effect yet: pods have no security groups of their own",
             ]
         );

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud::Ec2;
-use datapath::{EniAddresses, EniPlan, Host, HostError, NodePlan};
+use datapath::{EniPlan, EniSlots, Host, HostError, NodePlan};
 use ipam::{Call, CallId, Effect, EniSetUp, Event, Held, Place};
 use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
@@ -48,10 +48,7 @@ impl Hands {
             }
             Effect::Route { eni, place, slots } => {
                 self.tasks.spawn(async move {
-                    let held = hands
-                        .host
-                        .hold(place.device_index, &addresses(&slots))
-                        .await;
+                    let held = hands.host.hold(place.device_index, &slots).await;
                     let outcome = held.map_err(|error| crate::sentence(&error));
                     if let Err(why) = &outcome {
                         tracing::error!(%eni, ?slots, "slots could not be routed: {why}");
@@ -65,10 +62,7 @@ impl Hands {
             }
             Effect::Unroute { eni, place, slots } => {
                 self.tasks.spawn(async move {
-                    let released = hands
-                        .host
-                        .release(place.device_index, &addresses(&slots))
-                        .await;
+                    let released = hands.host.release(place.device_index, &slots).await;
                     let outcome = released.map_err(|error| crate::sentence(&error));
                     if let Err(why) = &outcome {
                         tracing::error!(%eni, ?slots, "routes could not be removed: {why}");
@@ -102,9 +96,9 @@ impl Hands {
     }
 
     async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
-        let held = held.into_iter().map(|held| EniAddresses {
+        let held = held.into_iter().map(|held| EniSlots {
             device_index: held.place.device_index,
-            addresses: addresses(&held.slots),
+            slots: held.slots,
         });
         let plan = NodePlan {
             held: held.collect(),
@@ -112,8 +106,7 @@ impl Hands {
         };
         self.host.prepare(&plan).await?;
         tracing::info!(enis = plan.held.len(), "prepared the node's network");
-        let pods = self.host.pods().await?;
-        Ok(pods.into_iter().map(IpAddr::V4).collect())
+        self.host.pods().await
     }
 
     async fn tear_down(
@@ -122,9 +115,7 @@ impl Hands {
         primary_address: Ipv4Addr,
         slots: &[IpNet],
     ) -> Result<(), HostError> {
-        self.host
-            .release(place.device_index, &addresses(slots))
-            .await?;
+        self.host.release(place.device_index, slots).await?;
         self.host
             .take_down_eni(place.device_index, primary_address)
             .await
@@ -160,6 +151,7 @@ impl Hands {
                 primary_address: eni.primary_address,
                 subnet: eni.subnet_cidr,
                 mtu: self.eni_mtu,
+                ipv6: self.node.ipv6,
             };
             let outcome = self.host.set_up_eni(&plan, LINK_PATIENCE).await;
             outcome.map_err(|error| crate::sentence(&error))
@@ -173,17 +165,4 @@ impl Hands {
             outcome,
         });
     }
-}
-
-/// What the datapath routes: each address of each slot. It knows IPv4 alone, and so does the configuration.
-fn addresses(slots: &[IpNet]) -> Vec<Ipv4Addr> {
-    slots
-        .iter()
-        .filter_map(|net| match net {
-            IpNet::V4(net) => Some(net.network().to_bits()..=net.broadcast().to_bits()),
-            IpNet::V6(_) => None,
-        })
-        .flatten()
-        .map(Ipv4Addr::from_bits)
-        .collect()
 }

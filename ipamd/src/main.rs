@@ -8,6 +8,7 @@ mod effects;
 mod engine;
 mod grpc;
 mod install;
+mod ipv6;
 mod probe;
 mod socket;
 mod spool;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use books::{Books, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
-use ipam::{Event, Ledger, Node, SeenEni, State};
+use ipam::{Event, Families, Ledger, Node, SeenEni, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,6 +59,8 @@ enum Failure {
         #[source]
         source: ipam::CallError,
     },
+    #[error(transparent)]
+    Ipv6(#[from] ipv6::Ipv6Error),
     #[error("EC2 can't be asked")]
     Ec2(#[from] cloud::HttpError),
     #[error("the books can't be opened")]
@@ -173,6 +176,11 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         slots_per_eni = node.limits.ipv4_slots_per_eni,
         "learned the node"
     );
+    let ipv6 = config.families() != Families::V4;
+    if ipv6 {
+        let address = ipv6::address_of(&node, &metadata, config.imds_patience()).await?;
+        tracing::info!(%address, "pods get IPv6 addresses");
+    }
 
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_err(|source| Failure::System {
@@ -191,7 +199,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         metadata,
         ec2,
         host: Arc::new(Host::open()?),
-        node: plan(config, &facts),
+        node: plan(config, &facts, ipv6),
     })
 }
 
@@ -359,13 +367,14 @@ fn open_books(
 }
 
 /// What all pods share. The addresses are the pool's to say.
-fn plan(config: &Config, facts: &NodeFacts) -> NodePlan {
+fn plan(config: &Config, facts: &NodeFacts, ipv6: bool) -> NodePlan {
     let untranslated = facts.vpc_cidrs.iter().chain(&config.exclude_snat_cidrs);
     NodePlan {
         primary_mac: datapath::Mac(facts.primary_mac.0),
         primary_address: facts.primary_address,
         primary_mtu: config.eni_mtu,
         vpc_cidrs: untranslated.copied().collect(),
+        ipv6,
         held: Vec::new(),
     }
 }

@@ -117,7 +117,7 @@ fn an_answer_that_makes_no_sense_is_refused_with_what_it_said() {
     assert_eq!(
         Grant::of(&response()).unwrap(),
         Grant {
-            addresses: vec![Ipv4Addr::new(10, 0, 1, 17)],
+            addresses: vec!["10.0.1.17".parse().unwrap()],
             mtu: 9001
         }
     );

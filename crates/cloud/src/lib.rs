@@ -17,7 +17,7 @@ mod metadata;
 pub use ec2::{Ec2, Ec2Identity};
 pub use http::HttpError;
 pub use limits::limits_of;
-pub use metadata::{Metadata, MetadataError, NodeFacts};
+pub use metadata::{Ipv6Facts, Metadata, MetadataError, NodeFacts};
 
 /// The SDK's defaults as of a date, so that a change of them is a commit of ours.
 fn behavior_version() -> aws_config::BehaviorVersion {

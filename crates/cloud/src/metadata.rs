@@ -1,6 +1,6 @@
 //! The instance metadata service, version 2: who this node is.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use aws_config::imds::client::error::ImdsError;
 use aws_config::provider_config::ProviderConfig;
 use aws_sdk_ec2::error::DisplayErrorContext;
 use ipam::{EniId, InstanceId, Mac, Place, SecurityGroupId, SeenEni, SubnetId, VpcId};
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::jitter::jittered;
 
@@ -51,6 +51,15 @@ pub struct NodeFacts {
     pub subnet_cidr: Ipv4Net,
     /// The primary ENI's security groups.
     pub security_groups: Vec<SecurityGroupId>,
+}
+
+/// What IMDS tells about IPv6 on the primary ENI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipv6Facts {
+    /// Its own address: the first that it has beside its prefixes.
+    pub address: Option<Ipv6Addr>,
+    /// The CIDR of its subnet, where /80 prefixes come from.
+    pub subnet_cidr: Option<Ipv6Net>,
 }
 
 /// Why IMDS did not tell.
@@ -161,6 +170,36 @@ impl Metadata {
                 .map(SecurityGroupId::new)
                 .collect(),
         })
+    }
+
+    /// Asks what a node must know of itself where pods get IPv6, for at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Metadata::node`].
+    pub async fn ipv6(&self, primary: Mac, patience: Duration) -> Result<Ipv6Facts, MetadataError> {
+        let deadline = Instant::now() + patience;
+        let of_eni = |leaf: &str| format!("network/interfaces/macs/{primary}/{leaf}");
+        let (addresses, cidrs) = (of_eni("ipv6s"), of_eni("subnet-ipv6-cidr-blocks"));
+        Ok(Ipv6Facts {
+            address: self
+                .first_line(&addresses, "an IPv6 address on each line", deadline)
+                .await?,
+            subnet_cidr: self
+                .first_line(&cidrs, "an IPv6 CIDR on each line", deadline)
+                .await?,
+        })
+    }
+
+    /// None where there is no such path.
+    async fn first_line<T: FromStr>(
+        &self,
+        path: &str,
+        expected: &'static str,
+        deadline: Instant,
+    ) -> Result<Option<T>, MetadataError> {
+        let said = self.patiently(path, deadline).await?.unwrap_or_default();
+        let first = said.lines().next();
+        first.map(|line| parse(path, line, expected)).transpose()
     }
 
     /// The ENIs that IMDS shows, with what they hold; none when it can't be read within `patience`, or makes no sense.

@@ -1,12 +1,14 @@
 //! What the pods of a node share: forwarding, rules, ENIs, held addresses and the nftables table.
 
 mod eni;
+mod ipv6;
+mod sources;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 
@@ -29,17 +31,19 @@ pub struct NodePlan {
     pub primary_mtu: u32,
     /// The VPC's CIDRs, and others not to translate for. May overlap.
     pub vpc_cidrs: Vec<Ipv4Net>,
-    /// All addresses that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
-    pub held: Vec<EniAddresses>,
+    /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
+    pub ipv6: bool,
+    /// All that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
+    pub held: Vec<EniSlots>,
 }
 
-/// The addresses that one ENI holds for pods.
+/// What one ENI holds for pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EniAddresses {
+pub struct EniSlots {
     /// The ENI's device index on the instance; 0 is the primary ENI.
     pub device_index: u32,
-    /// Its secondary addresses.
-    pub addresses: Vec<Ipv4Addr>,
+    /// Its secondary addresses, each as /32, and its prefixes.
+    pub slots: Vec<IpNet>,
 }
 
 /// A secondary ENI as it is to be.
@@ -55,6 +59,8 @@ pub struct EniPlan {
     pub subnet: Ipv4Net,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Whether pods get IPv6 addresses: then its table routes IPv6 too. An IPv6 address of its own it needs not.
+    pub ipv6: bool,
 }
 
 /// Why the node could not be brought into shape.
@@ -113,37 +119,40 @@ impl Host {
         let primary = self.find_link(node.primary_mac, Duration::ZERO).await?;
         sysctl::set("ipv4/ip_forward", "1", IfAbsent::Fail)?;
         eni::loosen_reverse_path_filter(&primary.name)?;
+        if node.ipv6 {
+            ipv6::forward(&primary.name)?;
+        }
 
         // Routes before the rule that leads to them, rules before the marks that lead to those.
-        let held: BTreeSet<_> = node
-            .held
-            .iter()
-            .flat_map(|eni| eni.addresses.clone())
-            .collect();
+        let held: BTreeSet<IpNet> = node.held.iter().flat_map(|eni| eni.slots.clone()).collect();
         let stale = self
             .in_pods_table(RouteType::Unreachable)
             .await?
             .into_iter()
-            .filter(|address| !held.contains(address));
+            .filter(|net| !held.contains(net));
         let mut steps: Vec<_> = primary.bring_up(node.primary_mtu).into_iter().collect();
-        steps.extend(stale.map(|address| unreachable(address).delete()));
-        steps.extend(held.iter().map(|address| unreachable(*address).put()));
+        steps.extend(stale.map(|net| unreachable(net).delete()));
+        steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
         let main = layout::eni_table(0);
         let connmark = Selector::Mark {
             mark: CONNMARK,
             mask: CONNMARK,
         };
         steps.push(rule(RULE_CONNMARK, connmark, main).ensure());
-        steps.push(rule(RULE_PODS, Selector::All, PODS_TABLE).ensure());
+        steps.push(rule(RULE_PODS, Selector::All4, PODS_TABLE).ensure());
+        if node.ipv6 {
+            steps.push(rule(RULE_PODS, Selector::All6, PODS_TABLE).ensure());
+        }
         for eni in node.held.iter().filter(|eni| eni.device_index > 0) {
             steps.push(eni::mark_rule(eni.device_index)?.ensure());
         }
+        steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
         self.rtnl.run(steps).await?;
 
         let marks = node
             .held
             .iter()
-            .flat_map(|eni| marks(eni.device_index, &eni.addresses));
+            .flat_map(|eni| marks(eni.device_index, &eni.slots));
         let rules = nft::Node {
             primary_link: primary.index,
             primary_address: node.primary_address,
@@ -152,46 +161,44 @@ impl Host {
         Ok(self.nft.ensure(&rules, &marks.collect()).await?)
     }
 
-    /// Takes addresses into service: `unreachable` until a pod has them, and on a secondary ENI the mark that
-    /// sends what they send out by it. Repeats are harmless. After [`Host::prepare`].
+    /// Takes addresses and prefixes into service: `unreachable` until a pod has them, and on a secondary ENI the mark
+    /// or the rule that sends what they send out by it. Repeats are harmless. After [`Host::prepare`].
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn hold(&self, device_index: u32, addresses: &[Ipv4Addr]) -> Result<(), HostError> {
-        let mut steps: Vec<_> = addresses
-            .iter()
-            .map(|address| unreachable(*address).put())
-            .collect();
+    pub async fn hold(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+        let mut steps: Vec<_> = slots.iter().map(|net| unreachable(*net).ensure()).collect();
         if device_index > 0 {
             steps.push(eni::mark_rule(device_index)?.ensure());
         }
-        self.rtnl.run(steps).await?;
-        if device_index == 0 {
-            // An address that was on a secondary ENI before must lose its mark.
-            return Ok(self.nft.remove(addresses).await?);
+        if slots.iter().any(sources::needs_rule) {
+            let found = self.source_rules().await?;
+            steps.extend(sources::moved(device_index, slots, &found));
         }
-        Ok(self
-            .nft
-            .add(&marks(device_index, addresses).collect())
-            .await?)
+        self.rtnl.run(steps).await?;
+        let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
+        if device_index == 0 && !addresses.is_empty() {
+            // An address that was on a secondary ENI before must lose its mark.
+            return Ok(self.nft.remove(&addresses).await?);
+        }
+        Ok(self.nft.add(&marks(device_index, slots).collect()).await?)
     }
 
     /// The opposite of [`Host::hold`]. Repeats are harmless.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn release(
-        &self,
-        device_index: u32,
-        addresses: &[Ipv4Addr],
-    ) -> Result<(), HostError> {
-        if device_index > 0 {
-            self.nft.remove(addresses).await?;
+    pub async fn release(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+        let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
+        if device_index > 0 && !addresses.is_empty() {
+            self.nft.remove(&addresses).await?;
         }
-        let steps = addresses
-            .iter()
-            .map(|address| unreachable(*address).delete());
-        self.rtnl.run(steps.collect()).await?;
+        let mut steps = Vec::new();
+        for rule in sources::rules(device_index, slots) {
+            steps.push(rule.delete());
+        }
+        steps.extend(slots.iter().map(|net| unreachable(*net).delete()));
+        self.rtnl.run(steps).await?;
         Ok(())
     }
 
@@ -199,21 +206,25 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub async fn pods(&self) -> Result<Vec<Ipv4Addr>, HostError> {
-        self.in_pods_table(RouteType::Unicast).await
+    pub async fn pods(&self) -> Result<Vec<IpAddr>, HostError> {
+        let routes = self.in_pods_table(RouteType::Unicast).await?;
+        Ok(routes.iter().map(IpNet::addr).collect())
     }
 
-    /// The addresses of our routes of this kind in the table of pods.
-    async fn in_pods_table(&self, kind: RouteType) -> Result<Vec<Ipv4Addr>, HostError> {
+    /// The destinations of our routes of this kind in the table of pods.
+    async fn in_pods_table(&self, kind: RouteType) -> Result<Vec<IpNet>, HostError> {
         let what = format!("list the routes of table {PODS_TABLE}");
-        let routes = self
-            .rtnl
-            .dump(&what, rtnl::routes_in(PODS_TABLE, None))
-            .await?;
-        Ok(routes
-            .into_iter()
-            .filter_map(|route| destination(route, kind))
-            .collect())
+        let mut found = Vec::new();
+        for family in ipv6::families() {
+            let filter = rtnl::routes_in(family, PODS_TABLE, None);
+            let routes = self.rtnl.dump(&what, filter).await?;
+            found.extend(
+                routes
+                    .into_iter()
+                    .filter_map(|route| destination(route, kind)),
+            );
+        }
+        Ok(found)
     }
 }
 
@@ -225,35 +236,46 @@ fn rule(priority: u32, selector: Selector, table: u32) -> Rule {
     }
 }
 
-fn unreachable(address: Ipv4Addr) -> Route {
+fn unreachable(destination: IpNet) -> Route {
     let way = Way::Unreachable {
         metric: UNREACHABLE_METRIC,
     };
     Route {
-        destination: address.into(),
+        destination,
         table: PODS_TABLE,
         way,
     }
 }
 
-fn marks(device_index: u32, addresses: &[Ipv4Addr]) -> impl Iterator<Item = (Ipv4Addr, u32)> {
-    let held = if device_index == 0 { &[] } else { addresses };
-    held.iter().map(move |address| (*address, device_index))
+/// The IPv4 address, where the slot holds only one.
+fn single(slot: &IpNet) -> Option<Ipv4Addr> {
+    match slot {
+        IpNet::V4(net) if net.prefix_len() == 32 => Some(net.addr()),
+        _ => None,
+    }
+}
+
+fn marks(device_index: u32, slots: &[IpNet]) -> impl Iterator<Item = (Ipv4Addr, u32)> {
+    let held = if device_index == 0 { &[] } else { slots };
+    let addresses = held.iter().filter_map(single);
+    addresses.map(move |address| (address, device_index))
 }
 
 /// Where one of our routes of this kind leads to.
-fn destination(route: RouteNetlinkMessage, kind: RouteType) -> Option<Ipv4Addr> {
+fn destination(route: RouteNetlinkMessage, kind: RouteType) -> Option<IpNet> {
     let RouteNetlinkMessage::NewRoute(route) = route else {
         return None;
     };
     if route.header.kind != kind || route.header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) {
         return None;
     }
-    route
+    let to = route
         .attributes
         .into_iter()
         .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(address),
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(address.into()),
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(address.into()),
             _ => None,
-        })
+        });
+    IpNet::new(to?, route.header.destination_prefix_length).ok()
 }

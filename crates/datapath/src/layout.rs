@@ -1,11 +1,12 @@
 //! The numbers and names that the datapath is laid out by, each with its reason.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
 
-/// The routing table of pods: `unreachable` for each address that the node holds, and over it one /32 per pod.
+/// The routing table of pods: `unreachable` for each address or prefix that the node holds, and over it one /32 or
+/// /128 per pod.
 /// aws-node's tables for branch ENIs end at 100 + 4094, its tables for further network cards start at 10000.
 pub const PODS_TABLE: u32 = 5120;
 
@@ -17,7 +18,8 @@ pub const RULE_PODS: u32 = 512;
 /// Before [`RULE_ENI`], because a connection's way out outranks its pod's. aws-node's number.
 pub const RULE_CONNMARK: u32 = 1024;
 
-/// `fwmark <ENI>/0x7f lookup <ENI's table>`: packets of pods whose address is on a secondary ENI.
+/// `fwmark <ENI>/0x7f lookup <ENI's table>`: packets of pods whose single address is on a secondary ENI; and
+/// `from <prefix> lookup <ENI's table>`: of those whose address is in a prefix there.
 /// aws-node's number for its rules from pods.
 pub const RULE_ENI: u32 = 1536;
 
@@ -35,6 +37,15 @@ pub const ENI_MARK_MASK: u32 = 0x7f;
 
 /// Every pod's gateway: link-local and on no link; a permanent neighbour in the pod answers for it.
 pub const POD_GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The same for IPv6. aws-node's number for a pod's first interface.
+pub const POD_GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// The VPC's router, on the link of every ENI (as aws-node has it: the VPC answers for it in every subnet).
+pub const VPC_ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
+
+/// The smallest MTU with which a link has IPv6 at all, in bytes (RFC 8200, section 5).
+pub const LEAST_MTU_V6: u32 = 1280;
 
 /// The link group of all host veths of ours, so that filters need no interface names.
 pub const LINK_GROUP: u32 = 5120;

@@ -4,10 +4,10 @@ mod check;
 mod present;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressFlags;
@@ -16,7 +16,7 @@ use rtnetlink::packet_route::link::{
 };
 use rustix::io::Errno;
 
-use crate::layout::{self, LINK_GROUP, Mac, POD_GATEWAY, PODS_TABLE};
+use crate::layout::{self, LEAST_MTU_V6, LINK_GROUP, Mac, POD_GATEWAY, POD_GATEWAY_V6, PODS_TABLE};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Route, Rtnl, Step, Way};
@@ -34,9 +34,9 @@ pub struct PodLink {
     pub ifname: String,
     /// The alias of the host's end, for people: `namespace/name` of the pod. Cut at the kernel's 255 bytes.
     pub alias: String,
-    /// The pod's addresses, at least one, each a /32. The first is the source of what the pod sends.
-    pub addresses: Vec<Ipv4Addr>,
-    /// The MTU of both ends, in bytes.
+    /// The pod's addresses, at least one, each a /32 or /128. The first of a family is the source of what the pod sends.
+    pub addresses: Vec<IpAddr>,
+    /// The MTU of both ends, in bytes. IPv6 needs [`LEAST_MTU_V6`].
     pub mtu: u32,
 }
 
@@ -68,7 +68,10 @@ pub enum PodError {
     #[error(
         "{0} can't be a pod's address: it must be one host's, and neither loopback nor link-local"
     )]
-    BadAddress(Ipv4Addr),
+    BadAddress(IpAddr),
+    /// The link would have no IPv6.
+    #[error("a link with an MTU of {0} bytes has no IPv6: it needs {LEAST_MTU_V6}")]
+    MtuTooSmall(u32),
     /// The kernel refused a step.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -110,6 +113,9 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
         .find(|address| !is_host_address(**address))
     {
         return Err(PodError::BadAddress(*bad));
+    }
+    if link.has(IpAddr::is_ipv6) && link.mtu < LEAST_MTU_V6 {
+        return Err(PodError::MtuTooSmall(link.mtu));
     }
     let host = rtnl::open()?;
     let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
@@ -161,12 +167,22 @@ pub async fn disconnect(container_id: &str, ifname: &str) -> Result<bool, PodErr
     Ok(delete(&host, &layout::host_veth_name(container_id, ifname)).await?)
 }
 
-fn is_host_address(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast())
+impl PodLink {
+    fn has(&self, family: fn(&IpAddr) -> bool) -> bool {
+        self.addresses.iter().any(family)
+    }
+}
+
+fn is_host_address(address: IpAddr) -> bool {
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+        return false;
+    }
+    match address {
+        IpAddr::V4(address) => !(address.is_link_local() || address.is_broadcast()),
+        IpAddr::V6(address) => {
+            !(address.is_unicast_link_local() || address.to_ipv4_mapped().is_some())
+        }
+    }
 }
 
 /// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
@@ -213,39 +229,48 @@ async fn wire(
     link: &PodLink,
     wiring: &PodWiring,
 ) -> Result<(), PodError> {
-    // A pod must not be able to configure its node by router advertisements, nor the node the pod.
-    sysctl::set(&accept_ra(&wiring.host_veth), "0", IfAbsent::Skip)?;
+    let ipv6 = link.has(IpAddr::is_ipv6);
+    quieten(&wiring.host_veth, ipv6)?;
     let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
 
     let pod = netns
         .inside(|| {
-            sysctl::set(&accept_ra(&link.ifname), "0", IfAbsent::Skip)?;
+            quieten(&link.ifname, ipv6)?;
+            if ipv6 {
+                // `::1`, which some runtimes take away with all of IPv6.
+                sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)?;
+            }
             Ok::<_, PodError>(rtnl::open()?)
         })
         .map_err(PodError::Enter)??;
     let pod_index = raise(&pod, &link.ifname, None).await?;
 
     // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
-    let gateway = Way::Via {
-        gateway: POD_GATEWAY,
-        index: pod_index,
-    };
     let mut steps = Vec::new();
     for address in &link.addresses {
-        steps.push(rtnl::add_address(
+        // The kernel adds a route to an IPv6 address itself, which nothing needs.
+        let flags = match address {
+            IpAddr::V4(_) => AddressFlags::empty(),
+            IpAddr::V6(_) => AddressFlags::Noprefixroute,
+        };
+        steps.push(rtnl::add_address(pod_index, IpNet::from(*address), flags));
+    }
+    if link.has(IpAddr::is_ipv4) {
+        let gateway = POD_GATEWAY.into();
+        let link = Way::Link { index: pod_index };
+        steps.push(to(IpNet::from(gateway), MAIN_TABLE, link).add());
+        steps.extend(way_out(
+            Ipv4Net::default().into(),
+            gateway,
             pod_index,
-            (*address).into(),
-            AddressFlags::empty(),
+            wiring,
         ));
     }
-    let main = layout::eni_table(0);
-    steps.push(to(POD_GATEWAY.into(), main, Way::Link { index: pod_index }).add());
-    steps.push(to(Ipv4Net::default(), main, gateway).add());
-    steps.push(rtnl::permanent_neighbour(
-        pod_index,
-        POD_GATEWAY,
-        wiring.host_mac,
-    ));
+    if ipv6 {
+        // A link-local gateway is behind its link without a route that says so.
+        let all = Ipv6Net::default().into();
+        steps.extend(way_out(all, POD_GATEWAY_V6.into(), pod_index, wiring));
+    }
     pod.run(steps).await?;
 
     // Last: from here on the node sends the pod its packets.
@@ -257,13 +282,23 @@ async fn wire(
             *address,
             wiring.pod_mac,
         ));
-        steps.push(to((*address).into(), PODS_TABLE, way).put());
+        steps.push(to(IpNet::from(*address), PODS_TABLE, way).put());
     }
     host.run(steps).await?;
     Ok(())
 }
 
-fn to(destination: Ipv4Net, table: u32, way: Way) -> Route {
+const MAIN_TABLE: u32 = layout::eni_table(0);
+
+/// All that the pod sends goes to the gateway, which is the host's end of its link.
+fn way_out(all: IpNet, gateway: IpAddr, index: u32, wiring: &PodWiring) -> [Step; 2] {
+    [
+        to(all, MAIN_TABLE, Way::Via { gateway, index }).add(),
+        rtnl::permanent_neighbour(index, gateway, wiring.host_mac),
+    ]
+}
+
+fn to(destination: IpNet, table: u32, way: Way) -> Route {
     Route {
         destination,
         table,
@@ -271,8 +306,15 @@ fn to(destination: Ipv4Net, table: u32, way: Way) -> Route {
     }
 }
 
-fn accept_ra(link: &str) -> String {
-    format!("ipv6/conf/{link}/accept_ra")
+/// For either end, before it is up: a pod must not be able to configure its node by router advertisements or
+/// redirects, nor the node the pod. Without IPv6 there is no need to look at more than the first.
+fn quieten(link: &str, ipv6: bool) -> Result<(), SysctlError> {
+    let setting = |name: &str| format!("ipv6/conf/{link}/{name}");
+    if ipv6 {
+        sysctl::set(&setting("disable_ipv6"), "0", IfAbsent::Fail)?;
+        sysctl::set(&setting("accept_redirects"), "0", IfAbsent::Fail)?;
+    }
+    sysctl::set(&setting("accept_ra"), "0", IfAbsent::Skip)
 }
 
 /// Brings a new link up, and returns its index.

@@ -1,8 +1,8 @@
 //! The messages to the kernel's routing side that Weir sends, and no others.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
@@ -81,10 +81,16 @@ pub(crate) fn index_of(replies: &[RouteNetlinkMessage]) -> Option<u32> {
     })
 }
 
-/// Gives the link an address.
-pub(crate) fn add_address(index: u32, address: Ipv4Net, flags: AddressFlags) -> Step {
+/// Gives the link an address. One of IPv6 is usable at once: nobody else has what EC2 gave this ENI, and duplicate
+/// address detection would hold its packets back for up to two seconds.
+pub(crate) fn add_address(index: u32, address: impl Into<IpNet>, flags: AddressFlags) -> Step {
+    let address = address.into();
     let what = format!("add address {address}");
     let mut message = self::address(index, address);
+    let flags = match address {
+        IpNet::V4(_) => flags,
+        IpNet::V6(_) => flags | AddressFlags::Nodad,
+    };
     message.attributes.push(AddressAttribute::Flags(flags));
     Step::new(
         what,
@@ -94,7 +100,7 @@ pub(crate) fn add_address(index: u32, address: Ipv4Net, flags: AddressFlags) -> 
 }
 
 /// Takes an address from the link, if it has it.
-pub(crate) fn delete_address(index: u32, address: Ipv4Net) -> Step {
+pub(crate) fn delete_address(index: u32, address: IpNet) -> Step {
     let what = format!("delete address {address}");
     Step::new(
         what,
@@ -104,25 +110,68 @@ pub(crate) fn delete_address(index: u32, address: Ipv4Net) -> Step {
     .tolerating(Errno::ADDRNOTAVAIL)
 }
 
-fn address(index: u32, address: Ipv4Net) -> AddressMessage {
+fn address(index: u32, address: IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(&address);
     message.header.prefix_len = address.prefix_len();
     message.header.scope = AddressScope::Universe;
     message.header.index = index;
-    let ip = IpAddr::V4(address.addr());
+    let ip = address.addr();
     message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
     message
 }
 
+/// The filter of a dump of one link's addresses of a family, or of both (`Unspec`).
+pub(crate) fn addresses_of(index: u32, family: AddressFamily) -> RouteNetlinkMessage {
+    let mut filter = AddressMessage::default();
+    filter.header.family = family;
+    filter.header.index = index;
+    RouteNetlinkMessage::GetAddress(filter)
+}
+
+/// The address of this link that `reply` tells of, if it is a global one.
+pub(crate) fn global_address(reply: RouteNetlinkMessage, index: u32) -> Option<IpNet> {
+    let RouteNetlinkMessage::NewAddress(message) = reply else {
+        return None;
+    };
+    if message.header.scope != AddressScope::Universe || message.header.index != index {
+        return None;
+    }
+    let ip = |wanted: fn(&AddressAttribute) -> Option<IpAddr>| {
+        message.attributes.iter().find_map(wanted)
+    };
+    // IPv6 has the first only where there is a peer.
+    let ip = ip(|attribute| match attribute {
+        AddressAttribute::Local(local) => Some(*local),
+        _ => None,
+    })
+    .or_else(|| {
+        ip(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })?;
+    IpNet::new(ip, message.header.prefix_len).ok()
+}
+
+fn family(net: &IpNet) -> AddressFamily {
+    match net {
+        IpNet::V4(_) => AddressFamily::Inet,
+        IpNet::V6(_) => AddressFamily::Inet6,
+    }
+}
+
 /// Makes the host at `ip` known on the link for good, so that nobody needs to ask who has it.
-pub(crate) fn permanent_neighbour(index: u32, ip: Ipv4Addr, mac: Mac) -> Step {
+pub(crate) fn permanent_neighbour(index: u32, ip: IpAddr, mac: Mac) -> Step {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(&ip.into());
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
     message.attributes = vec![
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)),
+        NeighbourAttribute::Destination(match ip {
+            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+        }),
         NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()),
     ];
     let what = format!("add permanent neighbour {ip} at {mac}");
@@ -133,10 +182,10 @@ pub(crate) fn permanent_neighbour(index: u32, ip: Ipv4Addr, mac: Mac) -> Step {
     )
 }
 
-/// An IPv4 route of ours.
+/// A route of ours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
-    pub(crate) destination: Ipv4Net,
+    pub(crate) destination: IpNet,
     pub(crate) table: u32,
     pub(crate) way: Way,
 }
@@ -147,7 +196,7 @@ pub(crate) enum Way {
     /// Right behind the link.
     Link { index: u32 },
     /// By a router on the link, which need not be in a connected subnet.
-    Via { gateway: Ipv4Addr, index: u32 },
+    Via { gateway: IpAddr, index: u32 },
     /// Nowhere, at this metric.
     Unreachable { metric: u32 },
 }
@@ -159,6 +208,12 @@ impl Route {
         let what = format!("put {}", self.describe());
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         Step::new(what, RouteNetlinkMessage::NewRoute(self.message()), flags)
+    }
+
+    /// Adds the route, unless there is one to the same destination at the same metric: for IPv6, where the kernel
+    /// replaces a route by the very same, and tells everybody.
+    pub(crate) fn ensure(self) -> Step {
+        self.add().tolerating(Errno::EXIST)
     }
 
     /// Adds the route; refused if there is one to the same destination at the same metric.
@@ -190,15 +245,14 @@ impl Route {
     }
 
     fn message(self) -> RouteMessage {
-        let mut route = empty_route(self.table);
+        let mut route = empty_route(family(&self.destination), self.table);
         route.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
         route.header.kind = RouteType::Unicast;
         route.header.destination_prefix_length = self.destination.prefix_len();
         if self.destination.prefix_len() > 0 {
-            let destination = RouteAddress::Inet(self.destination.network());
-            route
-                .attributes
-                .push(RouteAttribute::Destination(destination));
+            route.attributes.push(RouteAttribute::Destination(
+                self.destination.network().into(),
+            ));
         }
         match self.way {
             Way::Link { index } => {
@@ -209,7 +263,7 @@ impl Route {
                 route.header.flags = RouteFlags::Onlink;
                 route
                     .attributes
-                    .push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+                    .push(RouteAttribute::Gateway(gateway.into()));
                 route.attributes.push(RouteAttribute::Oif(index));
             }
             Way::Unreachable { metric } => {
@@ -222,15 +276,19 @@ impl Route {
 }
 
 /// The filter of a dump of one table's routes, or those of one link in it.
-pub(crate) fn routes_in(table: u32, link: Option<u32>) -> RouteNetlinkMessage {
-    let mut filter = empty_route(table);
+pub(crate) fn routes_in(
+    family: AddressFamily,
+    table: u32,
+    link: Option<u32>,
+) -> RouteNetlinkMessage {
+    let mut filter = empty_route(family, table);
     filter.attributes.extend(link.map(RouteAttribute::Oif));
     RouteNetlinkMessage::GetRoute(filter)
 }
 
-fn empty_route(table: u32) -> RouteMessage {
+fn empty_route(family: AddressFamily, table: u32) -> RouteMessage {
     let mut route = RouteMessage::default();
-    route.header.address_family = AddressFamily::Inet;
+    route.header.address_family = family;
     // Tables over 255 have room only in the attribute.
     route.header.table = u8::try_from(table).unwrap_or(0);
     route.attributes.push(RouteAttribute::Table(table));
@@ -239,7 +297,7 @@ fn empty_route(table: u32) -> RouteMessage {
 
 /// Deletes the route that the kernel made in the main table with an address on the link, if it is there.
 pub(crate) fn delete_connected_route(index: u32, subnet: Ipv4Net) -> Step {
-    let mut route = empty_route(crate::layout::eni_table(0));
+    let mut route = empty_route(AddressFamily::Inet, crate::layout::eni_table(0));
     route.header.destination_prefix_length = subnet.prefix_len();
     route.header.protocol = RouteProtocol::Kernel;
     route.header.scope = RouteScope::Link;
@@ -253,8 +311,8 @@ pub(crate) fn delete_connected_route(index: u32, subnet: Ipv4Net) -> Step {
     Step::new(what, RouteNetlinkMessage::DelRoute(route), 0).tolerating(Errno::SRCH)
 }
 
-/// An IPv4 rule of ours.
-#[derive(Debug, Clone, Copy)]
+/// A rule of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rule {
     pub(crate) priority: u32,
     pub(crate) selector: Selector,
@@ -262,11 +320,16 @@ pub(crate) struct Rule {
 }
 
 /// What a rule applies to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Selector {
-    All,
+    /// All packets of IPv4.
+    All4,
+    /// All packets of IPv6.
+    All6,
+    /// Packets of IPv4 with this mark.
     Mark { mark: u32, mask: u32 },
-    From(Ipv4Addr),
+    /// Packets of this source's family.
+    From(IpNet),
 }
 
 impl Rule {
@@ -279,6 +342,31 @@ impl Rule {
         Step::new(what, RouteNetlinkMessage::NewRule(rule), flags).tolerating(Errno::EXIST)
     }
 
+    /// The rule that `reply` tells of, if it is one of ours with a source.
+    pub(crate) fn from_source(reply: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewRule(message) = reply else {
+            return None;
+        };
+        let (mut priority, mut table, mut source, mut ours) = (None, None, None, false);
+        for attribute in message.attributes {
+            match attribute {
+                RuleAttribute::Priority(number) => priority = Some(number),
+                RuleAttribute::Table(number) => table = Some(number),
+                RuleAttribute::Source(ip) => source = Some(ip),
+                RuleAttribute::Protocol(protocol) => {
+                    ours = protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
+                }
+                _ => {}
+            }
+        }
+        let source = IpNet::new(source?, message.header.src_len).ok()?;
+        ours.then_some(Self {
+            priority: priority?,
+            selector: Selector::From(source),
+            table: table?,
+        })
+    }
+
     /// Deletes the rule, if it is there.
     pub(crate) fn delete(self) -> Step {
         let (what, rule) = self.message();
@@ -288,7 +376,11 @@ impl Rule {
 
     fn message(self) -> (String, RuleMessage) {
         let mut rule = RuleMessage::default();
-        rule.header.family = AddressFamily::Inet;
+        rule.header.family = match self.selector {
+            Selector::All4 | Selector::Mark { .. } => AddressFamily::Inet,
+            Selector::All6 => AddressFamily::Inet6,
+            Selector::From(source) => family(&source),
+        };
         rule.header.action = RuleAction::ToTable;
         rule.header.table = u8::try_from(self.table).unwrap_or(0);
         rule.attributes = vec![
@@ -297,20 +389,28 @@ impl Rule {
             RuleAttribute::Protocol(RouteProtocol::Other(ROUTE_PROTOCOL)),
         ];
         let selector = match self.selector {
-            Selector::All => "from all".to_owned(),
+            Selector::All4 => "from all".to_owned(),
+            Selector::All6 => "from all of IPv6".to_owned(),
             Selector::Mark { mark, mask } => {
                 rule.attributes.push(RuleAttribute::FwMark(mark));
                 rule.attributes.push(RuleAttribute::FwMask(mask));
                 format!("fwmark {mark:#x}/{mask:#x}")
             }
             Selector::From(source) => {
-                rule.header.src_len = 32;
+                rule.header.src_len = source.prefix_len();
                 rule.attributes
-                    .push(RuleAttribute::Source(IpAddr::V4(source)));
+                    .push(RuleAttribute::Source(source.network()));
                 format!("from {source}")
             }
         };
         let what = format!("rule {}: {selector} lookup {}", self.priority, self.table);
         (what, rule)
     }
+}
+
+/// The filter of a dump of a family's rules: the kernel has none for less.
+pub(crate) fn rules(family: AddressFamily) -> RouteNetlinkMessage {
+    let mut filter = RuleMessage::default();
+    filter.header.family = family;
+    RouteNetlinkMessage::GetRule(filter)
 }

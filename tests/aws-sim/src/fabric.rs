@@ -1,8 +1,8 @@
 //! What the network must look like: who holds which address now.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::security::Rule;
 use crate::time::SimTime;
@@ -28,6 +28,8 @@ pub struct FabricVpc {
     pub id: String,
     /// The first is the primary.
     pub cidrs: Vec<Ipv4Net>,
+    /// Its IPv6 ranges.
+    pub ipv6_cidrs: Vec<Ipv6Net>,
 }
 
 /// A subnet.
@@ -68,6 +70,10 @@ pub struct FabricEni {
     pub addresses: Vec<Ipv4Addr>,
     /// Delegated /28s.
     pub prefixes: Vec<Ipv4Net>,
+    /// IPv6 addresses of its own.
+    pub ipv6: Vec<Ipv6Addr>,
+    /// Delegated /80s.
+    pub ipv6_prefixes: Vec<Ipv6Net>,
     /// Its security groups.
     pub groups: Vec<String>,
     /// The public address that maps to the primary one.
@@ -96,6 +102,7 @@ impl World {
         let vpcs = self.vpcs.values().map(|vpc| FabricVpc {
             id: vpc.id.to_string(),
             cidrs: vpc.cidrs(),
+            ipv6_cidrs: vpc.ipv6_cidrs(),
         });
         let subnets = self.subnets.values().map(|subnet| FabricSubnet {
             id: subnet.id.to_string(),
@@ -138,6 +145,8 @@ fn fabric_eni(eni: &Eni) -> Option<FabricEni> {
         primary_address: eni.primary?,
         addresses: eni.addresses().collect(),
         prefixes: eni.prefixes.clone(),
+        ipv6: eni.ipv6.clone(),
+        ipv6_prefixes: eni.ipv6_prefixes.clone(),
         groups: eni.groups.iter().map(ToString::to_string).collect(),
         public_address: eni.public_address,
         source_dest_check: eni.source_dest_check,

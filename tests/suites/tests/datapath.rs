@@ -10,6 +10,8 @@
 
 #[path = "datapath/eni.rs"]
 mod eni;
+#[path = "datapath/ipv6.rs"]
+mod ipv6;
 #[path = "datapath/node.rs"]
 mod node;
 #[path = "datapath/packets.rs"]
@@ -24,7 +26,14 @@ use std::process::ExitCode;
 use suites::harness;
 
 fn main() -> ExitCode {
-    let tests = [pod::TESTS, node::TESTS, eni::TESTS, packets::TESTS].concat();
+    let tests = [
+        pod::TESTS,
+        node::TESTS,
+        eni::TESTS,
+        packets::TESTS,
+        ipv6::TESTS,
+    ]
+    .concat();
     harness::run(
         "datapath",
         tests

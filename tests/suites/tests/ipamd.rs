@@ -19,6 +19,8 @@ mod access;
 mod growth;
 #[path = "ipamd/install.rs"]
 mod install;
+#[path = "ipamd/ipv6.rs"]
+mod ipv6;
 #[path = "ipamd/outward.rs"]
 mod outward;
 #[path = "ipamd/pods.rs"]
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         restart::tests(),
         access::tests(),
         outward::tests(),
+        ipv6::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }

@@ -15,6 +15,8 @@ use suites::harness;
 mod failures;
 #[path = "pods/giving_back.rs"]
 mod giving_back;
+#[path = "pods/ipv6.rs"]
+mod ipv6;
 #[path = "pods/paths.rs"]
 mod paths;
 #[path = "pods/prefixes.rs"]
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
             wiring::tests(),
             paths::tests(),
             prefixes::tests(),
+            ipv6::tests(),
             restarts::tests(),
             failures::tests(),
             giving_back::tests(),

@@ -7,13 +7,13 @@
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use aws_sim::{Fabric, FabricEni, FabricSubnet, SimTime};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
-use crate::places::{self, NOWHERE};
+use crate::places::{self, ENI_V6, NOWHERE, ROUTER_V6};
 use crate::{Drops, Endpoint};
 
 pub(crate) use filter::{COUNTERS, read_drops};
@@ -24,9 +24,9 @@ pub(crate) struct Desired {
     /// The ENIs that have a link by now, by id.
     links: BTreeMap<String, Link>,
     /// Who holds what: the link and next hop of each address and prefix.
-    routes: BTreeMap<Ipv4Net, Hop>,
+    routes: BTreeMap<IpNet, Hop>,
     /// The ranges of the VPCs: what nobody holds in them goes nowhere.
-    ranges: BTreeSet<Ipv4Net>,
+    ranges: BTreeSet<IpNet>,
     /// The first address of each subnet: the VPC's own router.
     gateways: BTreeSet<Ipv4Addr>,
     /// The ruleset, for `nft -f`.
@@ -49,16 +49,20 @@ pub(crate) struct Link {
     primary_address: Ipv4Addr,
     /// Set on the primary ENI, which the operating system configures; the others are left to ipamd.
     dhcp: Option<Ipv4Net>,
+    /// Whether the VPC has IPv6.
+    ipv6: bool,
+    /// The primary ENI's own IPv6 addresses.
+    dhcp_v6: Vec<Ipv6Addr>,
 }
 
 /// Where the VPC sends a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hop {
-    /// The ENI's primary address, whose permanent neighbour entry has the ENI's MAC.
-    via: Ipv4Addr,
+    /// What has a permanent neighbour entry with the ENI's MAC: the ENI's primary address, or for IPv6 [`ENI_V6`].
+    via: IpAddr,
     vpc_end: String,
-    /// Whom the VPC's ICMP errors to there come from.
-    gateway: Ipv4Addr,
+    /// Whom the VPC's ICMP errors to there come from; of IPv6, [`ROUTER_V6`] in any case.
+    gateway: Option<Ipv4Addr>,
 }
 
 /// What the fabric does not say.
@@ -78,7 +82,10 @@ pub(crate) fn plan(fabric: &Fabric, now: SimTime, around: &Surroundings) -> Desi
         ranges: fabric
             .vpcs
             .iter()
-            .flat_map(|vpc| vpc.cidrs.iter().copied())
+            .flat_map(|vpc| {
+                let ipv4 = vpc.cidrs.iter().copied().map(IpNet::V4);
+                ipv4.chain(vpc.ipv6_cidrs.iter().copied().map(IpNet::V6))
+            })
             .collect(),
         gateways: fabric
             .subnets
@@ -107,15 +114,27 @@ pub(crate) fn plan(fabric: &Fabric, now: SimTime, around: &Surroundings) -> Desi
             }
             continue;
         }
-        let link = link(eni, node, subnet);
+        let ipv6 = fabric
+            .vpcs
+            .iter()
+            .any(|vpc| vpc.id == eni.vpc_id && !vpc.ipv6_cidrs.is_empty());
+        let link = link(eni, node, subnet, ipv6);
         let hop = Hop {
-            via: eni.primary_address,
+            via: eni.primary_address.into(),
             vpc_end: link.vpc_end.clone(),
-            gateway: gateway(subnet.cidr),
+            gateway: Some(gateway(subnet.cidr)),
+        };
+        let hop_v6 = Hop {
+            via: ENI_V6.into(),
+            gateway: None,
+            ..hop.clone()
         };
         desired
             .routes
-            .extend(held(eni).map(|net| (net, hop.clone())));
+            .extend(held(eni).map(|net| (net.into(), hop.clone())));
+        desired
+            .routes
+            .extend(held_v6(eni).map(|net| (net, hop_v6.clone())));
         desired.links.insert(eni.id.clone(), link);
     }
     desired.ruleset = filter::ruleset(fabric, &desired.links, &around.cuts);
@@ -128,7 +147,17 @@ fn held(eni: &FabricEni) -> impl Iterator<Item = Ipv4Net> {
     addresses.chain(eni.prefixes.iter().copied())
 }
 
-fn link(eni: &FabricEni, node: &str, subnet: &FabricSubnet) -> Link {
+/// The same of IPv6.
+fn held_v6(eni: &FabricEni) -> impl Iterator<Item = IpNet> {
+    let addresses = eni
+        .ipv6
+        .iter()
+        .map(|address| IpNet::from(IpAddr::V6(*address)));
+    addresses.chain(eni.ipv6_prefixes.iter().copied().map(IpNet::V6))
+}
+
+fn link(eni: &FabricEni, node: &str, subnet: &FabricSubnet, ipv6: bool) -> Link {
+    let primary = eni.device_index == 0;
     Link {
         vpc_end: vpc_end(&eni.id),
         node: node.to_owned(),
@@ -137,7 +166,9 @@ fn link(eni: &FabricEni, node: &str, subnet: &FabricSubnet) -> Link {
         mac: eni.mac,
         eni_id: eni.id.clone(),
         primary_address: eni.primary_address,
-        dhcp: (eni.device_index == 0).then_some(subnet.cidr),
+        dhcp: primary.then_some(subnet.cidr),
+        ipv6,
+        dhcp_v6: eni.ipv6.iter().copied().filter(|_| primary).collect(),
     }
 }
 
@@ -217,9 +248,10 @@ pub(crate) fn steps(from: &Desired, to: &Desired) -> Steps {
                 vpc_end,
                 gateway,
             } = hop;
+            let source = gateway.map_or(String::new(), |gateway| format!(" src {gateway}"));
             line(
                 vpc,
-                format_args!("route replace {net} via {via} dev {vpc_end} onlink src {gateway}"),
+                format_args!("route replace {net} via {via} dev {vpc_end} onlink{source}"),
             );
         }
     }
@@ -234,6 +266,7 @@ fn birth(vpc: &mut String, link: &Link) {
         device,
         eni_id,
         primary_address,
+        ipv6,
         ..
     } = link;
     let (mac, mtu) = (mac(link.mac), places::MTU);
@@ -252,9 +285,19 @@ fn birth(vpc: &mut String, link: &Link) {
         vpc,
         format_args!("neigh replace {primary_address} lladdr {mac} dev {vpc_end} nud permanent"),
     );
+    if *ipv6 {
+        line(
+            vpc,
+            format_args!("addr add {ROUTER_V6}/64 dev {vpc_end} nodad"),
+        );
+        line(
+            vpc,
+            format_args!("neigh replace {ENI_V6} lladdr {mac} dev {vpc_end} nud permanent"),
+        );
+    }
 }
 
-/// What DHCP gives the primary interface.
+/// What DHCP and router advertisements give the primary interface.
 fn dhcp(node: &mut String, link: &Link, subnet: Ipv4Net) {
     let Link {
         device,
@@ -266,7 +309,27 @@ fn dhcp(node: &mut String, link: &Link, subnet: Ipv4Net) {
         node,
         format_args!("addr add {address}/{length} broadcast + dev {device}"),
     );
+    if link.ipv6 {
+        // Its own link-local address would be of no use for a second or two.
+        line(node, format_args!("link set {device} addrgenmode none"));
+        line(
+            node,
+            format_args!("addr add {ENI_V6}/64 dev {device} nodad"),
+        );
+        for address in &link.dhcp_v6 {
+            line(
+                node,
+                format_args!("addr add {address}/128 dev {device} nodad"),
+            );
+        }
+    }
     line(node, format_args!("link set {device} up"));
+    if link.ipv6 {
+        line(
+            node,
+            format_args!("route add default via {ROUTER_V6} dev {device} proto ra"),
+        );
+    }
     line(
         node,
         format_args!("route add default via {gateway} dev {device} proto dhcp src {address}"),

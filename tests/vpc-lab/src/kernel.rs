@@ -208,7 +208,12 @@ impl Worker {
 }
 
 /// Lays the ground: the VPC's own addresses, its links to the internet, the peered network and nowhere.
-pub(crate) fn lay_out(vpc: &Netns, internet: &Netns, peer: &Netns) -> anyhow::Result<()> {
+pub(crate) fn lay_out(
+    vpc: &Netns,
+    internet: &Netns,
+    peer: &Netns,
+    ipv6: bool,
+) -> anyhow::Result<()> {
     let (internet_ns, peer_ns) = (internet.name(), peer.name());
     let peer_length = PEER_NETWORK.prefix_len();
     vpc.run(|| -> anyhow::Result<()> {
@@ -224,8 +229,7 @@ pub(crate) fn lay_out(vpc: &Netns, internet: &Netns, peer: &Netns) -> anyhow::Re
         ] {
             sysctl(key, value)?;
         }
-        // Not there in a kernel without IPv6.
-        drop(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"));
+        ipv6_router(ipv6)?;
         ip_batch(
             None,
             &format!(
@@ -259,6 +263,28 @@ link set {PEER} up
         &format!("{PEER_HOST}/{peer_length}"),
         &PEER_GATEWAY.to_string(),
     )
+}
+
+/// The links have the IPv6 addresses that they are given, and no others; or no IPv6 at all.
+fn ipv6_router(ipv6: bool) -> anyhow::Result<()> {
+    let set = |key: &str, value: &str| {
+        let path = format!("/proc/sys/net/ipv6/conf/{key}");
+        fs::write(&path, value).with_context(|| format!("writing {value} to {path}"))
+    };
+    if !ipv6 {
+        // Not there in a kernel without IPv6.
+        drop(set("default/disable_ipv6", "1"));
+        return Ok(());
+    }
+    const NO_LINK_LOCAL: &str = "1";
+    for (key, value) in [
+        ("default/addr_gen_mode", NO_LINK_LOCAL),
+        ("all/forwarding", "1"),
+        ("default/forwarding", "1"),
+    ] {
+        set(key, value)?;
+    }
+    Ok(())
 }
 
 fn host(netns: &Netns, address: &str, gateway: &str) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ mod describe;
 mod servers;
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,7 +80,12 @@ impl Lab {
             netns: create(places::PEER)?,
             address: places::PEER_HOST,
         };
-        kernel::lay_out(&vpc, &internet.netns, &peer.netns)?;
+        kernel::lay_out(
+            &vpc,
+            &internet.netns,
+            &peer.netns,
+            config.ipv6_addresses > 0,
+        )?;
 
         let (world, instances) = config.build()?;
         let mut nodes = Vec::new();
@@ -239,6 +244,7 @@ pub struct Node {
     netns: Netns,
     instance_id: String,
     primary_address: Ipv4Addr,
+    ipv6_address: Option<Ipv6Addr>,
     public_address: Option<Ipv4Addr>,
     run_dir: PathBuf,
     env: Vec<(String, String)>,
@@ -266,6 +272,7 @@ impl Node {
             netns,
             instance_id: instance.to_string(),
             primary_address: eni.primary.context("a primary ENI without an address")?,
+            ipv6_address: eni.ipv6.first().copied(),
             public_address: eni.public_address,
             run_dir,
             env: vec![
@@ -296,6 +303,11 @@ impl Node {
     /// The primary private address of its primary ENI, on `ens5`.
     pub fn primary_address(&self) -> Ipv4Addr {
         self.primary_address
+    }
+
+    /// The first IPv6 address of its primary ENI, if any.
+    pub fn ipv6_address(&self) -> Option<Ipv6Addr> {
+        self.ipv6_address
     }
 
     /// The public address mapped to it, if any.

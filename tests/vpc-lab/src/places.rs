@@ -1,6 +1,6 @@
 //! The fixed points of the lab: names and addresses that are the same in every one.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
@@ -15,6 +15,12 @@ pub const IMDS: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// The EC2 API, on port 80.
 pub const EC2: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+
+/// The VPC's router for IPv6, on the link of every ENI.
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0xec2, 0, 0, 0, 0, 0, 1);
+
+/// By what the VPC knows each ENI on its link; the operating system's end of a primary one has it too.
+pub(crate) const ENI_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xe);
 
 /// The host in the internet.
 pub const INTERNET_HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);

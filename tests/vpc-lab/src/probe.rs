@@ -4,7 +4,7 @@
 //! saw. None waits longer than its deadline.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ impl Seen {
 ///
 /// # Errors
 /// When a socket can't be opened; a lost packet is not an error but a [`Seen`].
-pub fn tcp(from: &Netns, to: &Netns, address: Ipv4Addr) -> anyhow::Result<Seen> {
+pub fn tcp(from: &Netns, to: &Netns, address: impl Into<IpAddr>) -> anyhow::Result<Seen> {
     Tcp::to(address).send(from, to)
 }
 
@@ -99,7 +99,7 @@ pub fn udp(from: &Netns, to: &Netns, address: Ipv4Addr, size: usize) -> anyhow::
 #[derive(Debug, Clone)]
 pub struct Tcp {
     /// Where the sender connects to.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// The port that the sender connects to, where it differs from the listener's (a NodePort).
     pub port: Option<u16>,
     /// The port of the listener; the kernel's choice if none.
@@ -112,9 +112,9 @@ pub struct Tcp {
 
 impl Tcp {
     /// A connection to this address, all else being the kernel's choice.
-    pub fn to(address: Ipv4Addr) -> Tcp {
+    pub fn to(address: impl Into<IpAddr>) -> Tcp {
         Tcp {
-            to: address,
+            to: address.into(),
             port: None,
             listen_port: None,
             bind: None,
@@ -128,7 +128,7 @@ impl Tcp {
     /// As [`tcp`].
     pub fn send(&self, from: &Netns, to: &Netns) -> anyhow::Result<Seen> {
         let listener = to
-            .run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.listen_port.unwrap_or(0))))
+            .run(|| TcpListener::bind((any(self.to), self.listen_port.unwrap_or(0))))
             .with_context(|| format!("listening in {}", to.name()))?;
         listener.set_nonblocking(true)?;
         let port = self.port.unwrap_or(listener.local_addr()?.port());
@@ -140,6 +140,13 @@ impl Tcp {
             (server.join().unwrap_or(None), sent)
         });
         Ok(seen(source, &sent))
+    }
+}
+
+fn any(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 

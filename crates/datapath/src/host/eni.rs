@@ -3,17 +3,15 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressFlags, AddressMessage, AddressScope,
-};
+use rtnetlink::packet_route::address::AddressFlags;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::{EniPlan, Host, HostError, rule};
+use super::{EniPlan, Host, HostError, ipv6, rule};
 use crate::layout::{ENI_MARK_MASK, Mac, RULE_ENI, RULE_ENI_PRIMARY, eni_mark, eni_table};
 use crate::rtnl::{self, Route, Rule, Selector, Step, Way};
 use crate::sysctl::{self, IfAbsent};
@@ -53,17 +51,20 @@ impl Host {
         let Link { index, name, .. } = &link;
         let index = *index;
         loosen_reverse_path_filter(name)?;
+        if eni.ipv6 {
+            ipv6::quieten(name)?;
+        }
 
         let mut steps: Vec<_> = link.bring_up(eni.mtu).into_iter().collect();
         // A DHCP client or cloud-init may have given the link more addresses, even the pods': the node
         // would take their packets for its own. They go first, as ours may be secondary to one of them.
         let own = Ipv4Net::new_assert(eni.primary_address, eni.subnet.prefix_len());
-        for address in self
-            .addresses(index)
-            .await?
-            .into_iter()
-            .filter(|found| *found != own)
-        {
+        let mut others = self.addresses(index, AddressFamily::Inet).await?;
+        others.retain(|found| *found != IpNet::V4(own));
+        if eni.ipv6 {
+            others.extend(self.addresses(index, AddressFamily::Inet6).await?);
+        }
+        for address in others {
             steps.push(rtnl::delete_address(index, address));
         }
         // The subnet is reached by the ENI's own table, so the main one gets no route to it.
@@ -74,12 +75,12 @@ impl Host {
         let router = router(eni.subnet);
         let on_link = Way::Link { index };
         let by_router = Way::Via {
-            gateway: router,
+            gateway: router.into(),
             index,
         };
         steps.push(
             Route {
-                destination: router.into(),
+                destination: IpNet::V4(router.into()),
                 table,
                 way: on_link,
             }
@@ -87,13 +88,16 @@ impl Host {
         );
         steps.push(
             Route {
-                destination: Ipv4Net::default(),
+                destination: Ipv4Net::default().into(),
                 table,
                 way: by_router,
             }
             .put(),
         );
-        let own_traffic = Selector::From(eni.primary_address);
+        if eni.ipv6 {
+            steps.push(ipv6::default_route(index, table).ensure());
+        }
+        let own_traffic = from_host(eni.primary_address);
         steps.push(rule(RULE_ENI_PRIMARY, own_traffic, table).ensure());
         steps.push(mark_rule.ensure());
         self.rtnl.run(steps).await?;
@@ -110,7 +114,7 @@ impl Host {
         device_index: u32,
         primary_address: Ipv4Addr,
     ) -> Result<(), HostError> {
-        let own_traffic = Selector::From(primary_address);
+        let own_traffic = from_host(primary_address);
         let own = rule(RULE_ENI_PRIMARY, own_traffic, eni_table(device_index));
         let steps = vec![mark_rule(device_index)?.delete(), own.delete()];
         self.rtnl.run(steps).await?;
@@ -142,18 +146,19 @@ impl Host {
         }
     }
 
-    /// The global IPv4 addresses of a link.
-    async fn addresses(&self, index: u32) -> Result<Vec<Ipv4Net>, HostError> {
-        let mut filter = AddressMessage::default();
-        filter.header.family = AddressFamily::Inet;
-        filter.header.index = index;
-        let request = RouteNetlinkMessage::GetAddress(filter);
+    /// The global addresses of a link.
+    async fn addresses(&self, index: u32, family: AddressFamily) -> Result<Vec<IpNet>, HostError> {
+        let request = rtnl::addresses_of(index, family);
         let found = self.rtnl.dump("list the link's addresses", request).await?;
-        Ok(found
+        let global = found
             .into_iter()
-            .filter_map(|address| global_address(address, index))
-            .collect())
+            .filter_map(|address| rtnl::global_address(address, index));
+        Ok(global.collect())
     }
+}
+
+fn from_host(address: Ipv4Addr) -> Selector {
+    Selector::From(IpNet::V4(address.into()))
 }
 
 /// The rule that leads what bears the ENI's mark to its table.
@@ -215,22 +220,4 @@ fn is_stacked(info: &LinkInfo) -> bool {
         info,
         LinkInfo::Kind(Bond | Bridge | IpVlan | MacVlan | MacVtap | Vlan)
     )
-}
-
-fn global_address(message: RouteNetlinkMessage, index: u32) -> Option<Ipv4Net> {
-    let RouteNetlinkMessage::NewAddress(message) = message else {
-        return None;
-    };
-    if message.header.scope != AddressScope::Universe || message.header.index != index {
-        return None;
-    }
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(std::net::IpAddr::V4(local)) => {
-                Ipv4Net::new(*local, message.header.prefix_len).ok()
-            }
-            _ => None,
-        })
 }

@@ -1,6 +1,8 @@
 //! Looking whether a pod's link is still as it was made. Nothing is changed.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -8,12 +10,12 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::packet_route::rule::{RuleAttribute, RuleMessage};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::packet_route::rule::RuleAttribute;
 
 use super::PodError;
 use super::present::{addresses_of, get, inside};
-use crate::layout::{self, Mac, POD_GATEWAY, PODS_TABLE, RULE_PODS};
+use crate::layout::{self, Mac, POD_GATEWAY, POD_GATEWAY_V6, PODS_TABLE, RULE_PODS};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Rtnl};
@@ -28,7 +30,7 @@ pub struct Expected {
     /// The MAC of the pod's end: others may have changed it since it was made, and said so.
     pub pod_mac: Mac,
     /// The pod's addresses; it may have more by now.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// What is not as it was made.
@@ -63,22 +65,22 @@ pub enum Fault {
     },
     /// The pod has lost an address.
     #[error("the pod's link has not the address {0}")]
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// The pod has no way out.
-    #[error("the pod has no default route by {POD_GATEWAY}")]
-    DefaultRoute,
+    #[error("the pod has no default route by {0}")]
+    DefaultRoute(IpAddr),
     /// The pod does not know its gateway.
-    #[error("the pod does not know its gateway {POD_GATEWAY} by the MAC {0}")]
-    Gateway(Mac),
+    #[error("the pod does not know its gateway {0} by the MAC {1}")]
+    Gateway(IpAddr, Mac),
     /// The host does not send the pod its packets.
     #[error("the host has no route to {0} in table {PODS_TABLE}")]
-    HostRoute(Ipv4Addr),
+    HostRoute(IpAddr),
     /// The host does not know the pod.
     #[error("the host does not know {0} by the MAC {1}")]
-    HostNeighbour(Ipv4Addr, Mac),
+    HostNeighbour(IpAddr, Mac),
     /// The host does not look at its routes to pods.
-    #[error("the host has no rule {RULE_PODS}: from all lookup {PODS_TABLE}")]
-    PodsRule,
+    #[error("the host has no rule {RULE_PODS}: from all lookup {PODS_TABLE} ({0})")]
+    PodsRule(&'static str),
 }
 
 const POD: &str = "in the pod";
@@ -101,38 +103,65 @@ pub async fn check(netns: &NetNs, expected: &Expected) -> Result<Vec<Fault>, Pod
     let mut faults = Vec::new();
 
     let pod_end = get(&pod, ifname).await?;
-    if let Some(link) = has_link(&mut faults, pod_end, ifname, POD, expected.pod_mac) {
+    let pod_link = has_link(&mut faults, pod_end, ifname, POD, expected.pod_mac);
+    let host_end = get(&host, &host_veth).await?;
+    let host_link = has_link(&mut faults, host_end, &host_veth, HOST, host_mac);
+    if let Some(link) = pod_link {
         let has = addresses_of(&pod, link).await?;
         let lost = expected.addresses.iter();
-        let lost = lost.filter(|address| !has.contains(&(Some(**address), 32)));
+        let lost = lost.filter(|address| !has.contains(&IpNet::from(**address)));
         faults.extend(lost.map(|address| Fault::Address(*address)));
-        let main = layout::eni_table(0);
-        if !leads(&routes(&pod, main, link).await?, None, Some(POD_GATEWAY)) {
-            faults.push(Fault::DefaultRoute);
-        }
-        if !knows(&neighbours(&pod, link).await?, POD_GATEWAY, host_mac) {
-            faults.push(Fault::Gateway(host_mac));
-        }
     }
-
-    let host_end = get(&host, &host_veth).await?;
-    if let Some(link) = has_link(&mut faults, host_end, &host_veth, HOST, host_mac) {
-        let routes = routes(&host, PODS_TABLE, link).await?;
-        let neighbours = neighbours(&host, link).await?;
-        for address in &expected.addresses {
-            if !leads(&routes, Some(*address), None) {
-                faults.push(Fault::HostRoute(*address));
+    for (family, name, gateway, is_of) in FAMILIES {
+        let addresses: Vec<_> = expected.addresses.iter().filter(|ip| is_of(ip)).collect();
+        if addresses.is_empty() {
+            continue;
+        }
+        if let Some(link) = pod_link {
+            let main = layout::eni_table(0);
+            let out = routes(&pod, family, main, link).await?;
+            if !leads(&out, None, Some(gateway)) {
+                faults.push(Fault::DefaultRoute(gateway));
             }
-            if !knows(&neighbours, *address, expected.pod_mac) {
-                faults.push(Fault::HostNeighbour(*address, expected.pod_mac));
+            if !knows(&neighbours(&pod, family, link).await?, gateway, host_mac) {
+                faults.push(Fault::Gateway(gateway, host_mac));
             }
         }
-    }
-    if !has_pods_rule(&host).await? {
-        faults.push(Fault::PodsRule);
+        if let Some(link) = host_link {
+            let routes = routes(&host, family, PODS_TABLE, link).await?;
+            let neighbours = neighbours(&host, family, link).await?;
+            for address in addresses {
+                if !leads(&routes, Some(*address), None) {
+                    faults.push(Fault::HostRoute(*address));
+                }
+                if !knows(&neighbours, *address, expected.pod_mac) {
+                    faults.push(Fault::HostNeighbour(*address, expected.pod_mac));
+                }
+            }
+        }
+        if !has_pods_rule(&host, family).await? {
+            faults.push(Fault::PodsRule(name));
+        }
     }
     Ok(faults)
 }
+
+type IsOf = fn(&IpAddr) -> bool;
+
+const FAMILIES: [(AddressFamily, &str, IpAddr, IsOf); 2] = [
+    (
+        AddressFamily::Inet,
+        "IPv4",
+        IpAddr::V4(POD_GATEWAY),
+        IpAddr::is_ipv4,
+    ),
+    (
+        AddressFamily::Inet6,
+        "IPv6",
+        IpAddr::V6(POD_GATEWAY_V6),
+        IpAddr::is_ipv6,
+    ),
+];
 
 /// The link's index, if it is there.
 fn has_link(
@@ -161,39 +190,44 @@ fn has_link(
     Some(link.header.index)
 }
 
-async fn routes(side: &Rtnl, table: u32, link: u32) -> Result<Vec<RouteMessage>, KernelError> {
+async fn routes(
+    side: &Rtnl,
+    family: AddressFamily,
+    table: u32,
+    link: u32,
+) -> Result<Vec<RouteMessage>, KernelError> {
     let what = format!("list the routes of table {table}");
-    let listed = side.dump(&what, rtnl::routes_in(table, Some(link))).await?;
-    let routes = listed.into_iter().filter_map(|reply| match reply {
-        RouteNetlinkMessage::NewRoute(route) => Some(route),
-        _ => None,
-    });
+    let filter = rtnl::routes_in(family, table, Some(link));
+    let routes = side.dump(&what, filter).await?.into_iter();
     let oif = RouteAttribute::Oif(link);
     Ok(routes
+        .filter_map(|reply| match reply {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        })
         .filter(|route| route.attributes.contains(&oif))
         .collect())
 }
 
 /// Whether one of them leads to this host (or anywhere), by this gateway (or directly).
-fn leads(routes: &[RouteMessage], to: Option<Ipv4Addr>, gateway: Option<Ipv4Addr>) -> bool {
+fn leads(routes: &[RouteMessage], to: Option<IpAddr>, gateway: Option<IpAddr>) -> bool {
+    let destination = to.map(|to| RouteAttribute::Destination(to.into()));
+    let length = to.map_or(0, |to| IpNet::from(to).prefix_len());
+    let gateway = gateway.map(|gateway| RouteAttribute::Gateway(gateway.into()));
     routes.iter().any(|route| {
-        let address = |ip: Ipv4Addr| RouteAddress::Inet(ip);
-        let length = if to.is_some() { 32 } else { 0 };
-        let is_there = to.is_none_or(|to| {
-            let destination = RouteAttribute::Destination(address(to));
-            route.attributes.contains(&destination)
-        });
-        let by = gateway.is_none_or(|gateway| {
-            let gateway = RouteAttribute::Gateway(address(gateway));
-            route.attributes.contains(&gateway)
-        });
-        route.header.destination_prefix_length == length && is_there && by
+        let mut wanted = destination.iter().chain(&gateway);
+        route.header.destination_prefix_length == length
+            && wanted.all(|it| route.attributes.contains(it))
     })
 }
 
-async fn neighbours(side: &Rtnl, link: u32) -> Result<Vec<NeighbourMessage>, KernelError> {
+async fn neighbours(
+    side: &Rtnl,
+    family: AddressFamily,
+    link: u32,
+) -> Result<Vec<NeighbourMessage>, KernelError> {
     let mut filter = NeighbourMessage::default();
-    filter.header.family = AddressFamily::Inet;
+    filter.header.family = family;
     let request = RouteNetlinkMessage::GetNeighbour(filter);
     let listed = side.dump("list the neighbours", request).await?;
     let neighbours = listed.into_iter().filter_map(|reply| match reply {
@@ -205,8 +239,11 @@ async fn neighbours(side: &Rtnl, link: u32) -> Result<Vec<NeighbourMessage>, Ker
         .collect())
 }
 
-fn knows(neighbours: &[NeighbourMessage], host: Ipv4Addr, mac: Mac) -> bool {
-    let at = NeighbourAttribute::Destination(NeighbourAddress::Inet(host));
+fn knows(neighbours: &[NeighbourMessage], host: IpAddr, mac: Mac) -> bool {
+    let at = NeighbourAttribute::Destination(match host {
+        IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+        IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+    });
     let by = NeighbourAttribute::LinkLayerAddress(mac.0.to_vec());
     neighbours.iter().any(|neighbour| {
         neighbour.header.state == NeighbourState::Permanent
@@ -215,17 +252,14 @@ fn knows(neighbours: &[NeighbourMessage], host: Ipv4Addr, mac: Mac) -> bool {
     })
 }
 
-async fn has_pods_rule(host: &Rtnl) -> Result<bool, KernelError> {
-    let mut filter = RuleMessage::default();
-    filter.header.family = AddressFamily::Inet;
-    let request = RouteNetlinkMessage::GetRule(filter);
-    let listed = host.dump("list the rules", request).await?;
-    let priority = RuleAttribute::Priority(RULE_PODS);
-    let table = RuleAttribute::Table(PODS_TABLE);
+async fn has_pods_rule(host: &Rtnl, family: AddressFamily) -> Result<bool, KernelError> {
+    let listed = host.dump("list the rules", rtnl::rules(family)).await?;
+    let wanted = [
+        RuleAttribute::Priority(RULE_PODS),
+        RuleAttribute::Table(PODS_TABLE),
+    ];
     Ok(listed.iter().any(|reply| match reply {
-        RouteNetlinkMessage::NewRule(rule) => {
-            rule.attributes.contains(&priority) && rule.attributes.contains(&table)
-        }
+        RouteNetlinkMessage::NewRule(rule) => wanted.iter().all(|it| rule.attributes.contains(it)),
         _ => false,
     }))
 }

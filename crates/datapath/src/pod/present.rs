@@ -1,12 +1,12 @@
 //! Looking whether a pod's link is there already. Nothing is changed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+use rtnetlink::packet_route::route::RouteAttribute;
 use rustix::io::Errno;
 
 use super::{PodError, PodLink, PodWiring};
@@ -76,58 +76,46 @@ fn is_end(link: &LinkMessage, mac: Mac, mtu: u32) -> bool {
 
 async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
     let mut found = addresses_of(pod, index).await?;
-    let mut wanted: Vec<_> = link.addresses.iter().map(|a| (Some(*a), 32)).collect();
+    let mut wanted: Vec<_> = link.addresses.iter().map(|ip| IpNet::from(*ip)).collect();
     wanted.sort_unstable();
     found.sort_unstable();
     Ok(found == wanted)
 }
 
-/// The IPv4 addresses of a link, each with its prefix length.
-pub(super) async fn addresses_of(
-    pod: &Rtnl,
-    index: u32,
-) -> Result<Vec<(Option<Ipv4Addr>, u8)>, KernelError> {
-    let mut filter = AddressMessage::default();
-    filter.header.family = AddressFamily::Inet;
-    filter.header.index = index;
-    let listed = pod
-        .dump(
-            "list the pod's addresses",
-            RouteNetlinkMessage::GetAddress(filter),
-        )
-        .await?;
-    let mut found = Vec::new();
-    for reply in listed {
-        if let RouteNetlinkMessage::NewAddress(address) = reply
-            && address.header.index == index
-        {
-            let local = address
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    AddressAttribute::Local(IpAddr::V4(local)) => Some(*local),
-                    _ => None,
-                });
-            found.push((local, address.header.prefix_len));
-        }
-    }
-    Ok(found)
+/// A link's addresses, each with its prefix length; not those that are good on the link alone.
+pub(super) async fn addresses_of(pod: &Rtnl, index: u32) -> Result<Vec<IpNet>, KernelError> {
+    let filter = rtnl::addresses_of(index, AddressFamily::Unspec);
+    let listed = pod.dump("list the pod's addresses", filter).await?;
+    Ok(listed
+        .into_iter()
+        .filter_map(|reply| rtnl::global_address(reply, index))
+        .collect())
 }
 
 async fn has_routes(host: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
     let what = format!("list the routes of table {PODS_TABLE}");
-    let listed = host
-        .dump(&what, rtnl::routes_in(PODS_TABLE, Some(index)))
-        .await?;
-    let routes = listed.into_iter().filter_map(|reply| match reply {
-        RouteNetlinkMessage::NewRoute(route) => Some(route.attributes),
-        _ => None,
-    });
-    let found: Vec<_> = routes.collect();
+    let mut found: Vec<Vec<RouteAttribute>> = Vec::new();
+    for (family, is_of) in FAMILIES {
+        if link.has(is_of) {
+            let filter = rtnl::routes_in(family, PODS_TABLE, Some(index));
+            let listed = host.dump(&what, filter).await?;
+            found.extend(listed.into_iter().filter_map(|reply| match reply {
+                RouteNetlinkMessage::NewRoute(route) => Some(route.attributes),
+                _ => None,
+            }));
+        }
+    }
     Ok(link.addresses.iter().all(|address| {
-        let to = RouteAttribute::Destination(RouteAddress::Inet(*address));
+        let to = RouteAttribute::Destination((*address).into());
         let dev = RouteAttribute::Oif(index);
         let leads = |route: &Vec<_>| route.contains(&to) && route.contains(&dev);
         found.iter().any(leads)
     }))
 }
+
+type IsOf = fn(&IpAddr) -> bool;
+
+const FAMILIES: [(AddressFamily, IsOf); 2] = [
+    (AddressFamily::Inet, IpAddr::is_ipv4),
+    (AddressFamily::Inet6, IpAddr::is_ipv6),
+];

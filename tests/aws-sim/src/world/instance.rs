@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::{Attachment, AttachmentStatus, Eni, EniSpec, Subnet, Tags, Transition, World};
+use super::{Ask, Attachment, AttachmentStatus, Eni, EniSpec, Subnet, Tags, Transition, World};
 use crate::error::{Ec2Error, Result};
 use crate::history::History;
 use crate::ids::{AttachmentId, EniId, GroupId, InstanceId, SubnetId, VpcId};
@@ -264,6 +264,8 @@ pub struct LaunchSpec {
     pub groups: Vec<GroupId>,
     /// A public address that maps to the primary one.
     pub public_address: Option<Ipv4Addr>,
+    /// How many IPv6 addresses of its own the primary ENI gets (`Ipv6AddressCount`).
+    pub ipv6_addresses: usize,
     /// The IAM role whose credentials its IMDS gives out.
     pub role: Option<String>,
     /// Tags of the instance.
@@ -271,7 +273,7 @@ pub struct LaunchSpec {
 }
 
 impl LaunchSpec {
-    /// With the VPC's default group, no public address, and a role.
+    /// With the VPC's default group, no public address, no IPv6, and a role.
     #[must_use]
     pub fn new(instance_type: &str, subnet: &SubnetId) -> LaunchSpec {
         LaunchSpec {
@@ -279,6 +281,7 @@ impl LaunchSpec {
             subnet: subnet.clone(),
             groups: Vec::new(),
             public_address: None,
+            ipv6_addresses: 0,
             role: Some("weir-node".to_owned()),
             tags: Tags::new(),
         }
@@ -303,6 +306,10 @@ impl World {
             .ok_or_else(|| Ec2Error::no_such_subnet(&spec.subnet))?;
         let eni = self.new_eni(EniSpec {
             groups: spec.groups,
+            ipv6: match spec.ipv6_addresses {
+                0 => Ask::default(),
+                count => Ask::AddressCount(count),
+            },
             ..EniSpec::new(&spec.subnet)
         })?;
         let new = NewInstance {

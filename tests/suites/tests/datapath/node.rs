@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
-use datapath::{Host, HostError, Mac};
+use datapath::{EniPlan, Host, HostError, Mac};
 
 use crate::Test;
-use crate::world::{Ns, PATIENCE, World, eni_plan, eventually, held, link};
+use crate::world::{Ns, PATIENCE, SECOND_PREFIX_6, World, eni_plan, eventually, held, link};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -37,6 +37,14 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "an address that moves to another ENI changes its mark",
         moved,
+    ),
+    (
+        "a prefix is one unreachable route, and on a secondary ENI one rule",
+        prefixes,
+    ),
+    (
+        "a prefix that moves to another ENI takes its rule along",
+        prefix_moved,
     ),
     (
         "hold and release undo each other, and repeats are harmless",
@@ -130,15 +138,24 @@ fn primary_mtu() -> Result<()> {
 fn idempotent() -> Result<()> {
     let world = World::new()?;
     let mut plan = world.plan();
-    plan.held = vec![held(0, &[P]), held(1, &[A, B])];
+    let prefixes = ["10.0.1.64/28", SECOND_PREFIX_6];
+    plan.ipv6 = true;
+    plan.held = vec![held(0, &[P]), held(1, &[A, B]), held(1, &prefixes)];
+    let eni = EniPlan {
+        ipv6: true,
+        ..eni_plan()
+    };
     let all = || -> Result<()> {
         world.prepare(&plan)?;
-        world.set_up_eni(&eni_plan())?;
+        world.set_up_eni(&eni)?;
         world.hold(0, &[P])?;
-        world.hold(1, &[A, B])
+        world.hold(1, &[A, B])?;
+        world.hold(1, &prefixes)
     };
     all()?;
-    let _pod = world.bare_pod(link("c1", A))?;
+    let mut link = link("c1", A);
+    link.addresses.push("2001:db8:0:1:b::1".parse()?);
+    let _pod = world.bare_pod(link)?;
     let before = world.node.state()?;
     let monitor = Monitor::start(&world.node)?;
     all()?;
@@ -225,6 +242,80 @@ fn foreign_rules_are_kept() -> Result<()> {
     Ok(())
 }
 
+fn prefixes() -> Result<()> {
+    let world = World::new()?;
+    let mut plan = world.plan();
+    plan.ipv6 = true;
+    plan.held = vec![
+        held(0, &["10.0.0.64/28", "2001:db8:0:1:a::/80"]),
+        held(1, &["10.0.1.64/28", SECOND_PREFIX_6]),
+    ];
+    // From another life of the node.
+    world
+        .node
+        .ip("rule add from 10.0.1.96/28 lookup 2 priority 1536 protocol 87")?;
+    world.prepare(&plan)?;
+    for (family, unreachable, from) in [
+        ("-4", ["10.0.0.64/28", "10.0.1.64/28"], "10.0.1.64/28"),
+        (
+            "-6",
+            ["2001:db8:0:1:a::/80", SECOND_PREFIX_6],
+            SECOND_PREFIX_6,
+        ),
+    ] {
+        let holds = world
+            .node
+            .ip(&format!("{family} route show table 5120 type unreachable"))?;
+        ensure!(holds.lines().count() == 2, "{holds}");
+        for prefix in unreachable {
+            ensure!(holds.contains(&format!("unreachable {prefix} ")), "{holds}");
+        }
+        let rules = world.node.ip(&format!("{family} rule"))?;
+        ensure!(
+            rules.contains("512:\tfrom all lookup 5120 proto 87"),
+            "{rules}"
+        );
+        let sources: Vec<_> = rules
+            .lines()
+            .filter(|line| line.contains("from 1"))
+            .collect();
+        let sources = [
+            sources,
+            rules
+                .lines()
+                .filter(|line| line.contains("from 2"))
+                .collect(),
+        ]
+        .concat();
+        ensure!(
+            sources == [format!("1536:\tfrom {from} lookup 2 proto 87")],
+            "{rules}"
+        );
+    }
+    let map = world.node.nft(&["list", "map", "ip", "weir", "eni"])?;
+    ensure!(!map.contains("10.0.1.64"), "no address has a mark: {map}");
+    Ok(())
+}
+
+fn prefix_moved() -> Result<()> {
+    let world = World::new()?;
+    world.prepare(&world.plan())?;
+    let rules = |family: &str| world.node.ip(&format!("{family} rule show priority 1536"));
+    for (family, prefix) in [("-4", "10.0.1.64/28"), ("-6", SECOND_PREFIX_6)] {
+        let fresh = rules(family)?;
+        world.hold(1, &[prefix])?;
+        world.hold(2, &[prefix])?;
+        let moved = rules(family)?;
+        let line = format!("1536:\tfrom {prefix} lookup 3 proto 87");
+        ensure!(moved.lines().any(|rule| rule == line), "{moved}");
+        ensure!(moved.matches(prefix).count() == 1, "{moved}");
+        world.hold(0, &[prefix])?;
+        let primary = rules(family)?;
+        ensure!(!primary.contains(prefix), "{fresh}{primary}");
+    }
+    Ok(())
+}
+
 fn moved() -> Result<()> {
     let world = World::new()?;
     world.prepare(&world.plan())?;
@@ -244,12 +335,16 @@ fn hold_and_release() -> Result<()> {
     world.prepare(&world.plan())?;
     world.hold(1, &[B])?;
     let before = world.node.state()?;
+    let prefixes = ["10.0.1.64/28", SECOND_PREFIX_6];
     for _ in 0..2 {
         world.hold(1, &[A])?;
         world.hold(1, &[A])?;
+        world.hold(1, &prefixes)?;
         ensure!(world.node.state()? != before);
         world.release(1, &[A])?;
         world.release(1, &[A])?;
+        world.release(1, &prefixes)?;
+        world.release(1, &prefixes)?;
         world.node.state()?.ensure_same(&before, "left of a hold")?;
     }
     let error = world.hold(128, &[A]).err().context("128 fits no mark")?;

@@ -60,12 +60,9 @@ fn two_pods() -> Result<(World, Pod, Pod)> {
     Ok((world, primary, secondary))
 }
 
-fn sees(from: &Ns, to: SocketAddr, source: Ipv4Addr) -> Result<()> {
-    let seen = ask_udp(from, to)?;
-    ensure!(
-        seen == IpAddr::V4(source),
-        "{to} sees {seen} instead of {source}"
-    );
+pub(crate) fn sees(from: &Ns, to: SocketAddr, source: impl Into<IpAddr>) -> Result<()> {
+    let (seen, source) = (ask_udp(from, to)?, source.into());
+    ensure!(seen == source, "{to} sees {seen} instead of {source}");
     Ok(())
 }
 

@@ -214,7 +214,7 @@ fn rolled_back() -> Result<()> {
         Failing {
             step: "add address 10.0.0.50/32",
             before: &[],
-            link: |link| link.addresses.push(ADDRESS),
+            link: |link| link.addresses.push(ADDRESS.into()),
         },
         Failing {
             step: "add link route 169.254.1.1/32",
@@ -291,7 +291,8 @@ fn bad_addresses() -> Result<()> {
         "224.0.0.1",
         "255.255.255.255",
     ] {
-        let error = pod_error(world.connect(&ns, &link("c1", address.parse()?)))?;
+        let error =
+            pod_error(world.connect(&ns, &link("c1", address.parse::<std::net::IpAddr>()?)))?;
         ensure!(matches!(error, PodError::BadAddress(_)), "{error}");
         ensure!(error.to_string().contains(address), "{error}");
     }
@@ -387,7 +388,7 @@ fn found() -> Result<()> {
 fn two_addresses() -> Result<()> {
     let world = World::ready()?;
     let mut two = link("c1", ADDRESS);
-    two.addresses.push(Ipv4Addr::new(10, 0, 0, 51));
+    two.addresses.push(Ipv4Addr::new(10, 0, 0, 51).into());
     let pod = world.bare_pod(two.clone())?;
     for address in two.addresses {
         let server = crate::world::Echo::udp(&pod.ns, address)?;

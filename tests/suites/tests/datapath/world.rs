@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use datapath::pod::{PodLink, PodWiring};
-use datapath::{EniAddresses, EniPlan, Host, Mac, NetNs, NodePlan};
+use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan};
+use ipnet::IpNet;
 use serde_json::Value;
 
 pub(crate) const MTU: u32 = 9001;
@@ -29,6 +30,12 @@ pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 pub(crate) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 10);
 pub(crate) const VPC_HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 20);
 pub(crate) const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+pub(crate) const NODE_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x10);
+pub(crate) const VPC_HOST_6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 2, 0, 0, 0, 0x20);
+/// Of the primary ENI.
+pub(crate) const PREFIX_6: &str = "2001:db8:0:1:a::/80";
+/// Of the secondary ENI.
+pub(crate) const SECOND_PREFIX_6: &str = "2001:db8:0:1:b::/80";
 const ETH0: &str = "02:00:00:00:00:10";
 const ETH1: &str = "02:00:00:00:00:11";
 /// How long packets and changes are waited for.
@@ -156,7 +163,10 @@ impl Ns {
         for what in [
             "-o -4 addr",
             "-4 rule",
+            "-6 rule",
             "-4 route show table all",
+            // The kernel's own come and go with links and carriers.
+            "-6 route show table all proto 87",
             "neigh show nud permanent",
         ] {
             state.push_str(&self.ip(what)?);
@@ -250,6 +260,8 @@ impl World {
             (internet, INTERNET, "198.51.100.1"),
         ] {
             place.ip(&format!("addr add {address}/24 dev eth0"))?;
+            // Link-local addresses are usable with the link. What ipamd sets up must see to that itself.
+            place.sysctl("ipv6/conf/eth0/accept_dad", "0")?;
             place.ip("link set eth0 up")?;
             place.ip(&format!("route add default via {router}"))?;
         }
@@ -269,12 +281,56 @@ impl World {
         Ok(world)
     }
 
+    /// A ready node in a VPC that has IPv6 too: 2001:db8:0:1::/64 is the subnet of both ENIs, and as on EC2 the node's
+    /// own address came by DHCP, and its way out by router advertisement.
+    pub(crate) fn dual() -> Result<Self> {
+        let world = Self::new()?;
+        let Self {
+            node,
+            vpc,
+            vpc_host,
+            ..
+        } = &world;
+        vpc.sysctl("ipv6/conf/all/forwarding", "1")?;
+        for (place, end, address) in [(node, "r0", NODE_6), (vpc_host, "r2", VPC_HOST_6)] {
+            vpc.ip(&format!("addr add fe80:ec2::1/64 dev {end} nodad"))?;
+            vpc.ip(&format!("route add {address} dev {end}"))?;
+            place.ip(&format!("addr add {address}/128 dev eth0 nodad"))?;
+            place.ip("-6 route add default via fe80:ec2::1 dev eth0 proto ra")?;
+        }
+        vpc.ip("addr add fe80:ec2::1/64 dev r1 nodad")?;
+        for (prefix, end, mac) in [(PREFIX_6, "r0", ETH0), (SECOND_PREFIX_6, "r1", ETH1)] {
+            vpc.ip(&format!(
+                "neigh add fe80::9 lladdr {mac} dev {end} nud permanent"
+            ))?;
+            vpc.ip(&format!("route add {prefix} via fe80::9 dev {end}"))?;
+        }
+        vpc.nft(&[&format!(
+            "add table ip6 vpc; \
+             add chain ip6 vpc forward {{ type filter hook forward priority 0; }}; \
+             add rule ip6 vpc forward iifname r0 ip6 saddr != {{ {NODE_6}, {PREFIX_6} }} drop; \
+             add rule ip6 vpc forward iifname r1 ip6 saddr != {SECOND_PREFIX_6} drop"
+        )])?;
+        world.prepare(&NodePlan {
+            ipv6: true,
+            ..world.plan()
+        })?;
+        world.set_up_eni(&EniPlan {
+            ipv6: true,
+            ..eni_plan()
+        })?;
+        world.hold(0, &[PREFIX_6])?;
+        world.hold(1, &[SECOND_PREFIX_6])?;
+        Ok(world)
+    }
+
     pub(crate) fn plan(&self) -> NodePlan {
         NodePlan {
             primary_mac: mac(ETH0),
             primary_address: NODE,
             primary_mtu: MTU,
             vpc_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
+            ipv6: false,
             held: Vec::new(),
         }
     }
@@ -289,14 +345,16 @@ impl World {
             .block_on(|| async { Ok(Host::open()?.set_up_eni(plan, PATIENCE).await?) })
     }
 
-    pub(crate) fn hold(&self, device_index: u32, addresses: &[Ipv4Addr]) -> Result<()> {
+    pub(crate) fn hold(&self, device_index: u32, held: &[impl Slot]) -> Result<()> {
+        let slots: Vec<IpNet> = held.iter().map(Slot::net).collect();
         self.node
-            .block_on(|| async { Ok(Host::open()?.hold(device_index, addresses).await?) })
+            .block_on(|| async { Ok(Host::open()?.hold(device_index, &slots).await?) })
     }
 
-    pub(crate) fn release(&self, device_index: u32, addresses: &[Ipv4Addr]) -> Result<()> {
+    pub(crate) fn release(&self, device_index: u32, held: &[impl Slot]) -> Result<()> {
+        let slots: Vec<IpNet> = held.iter().map(Slot::net).collect();
         self.node
-            .block_on(|| async { Ok(Host::open()?.release(device_index, addresses).await?) })
+            .block_on(|| async { Ok(Host::open()?.release(device_index, &slots).await?) })
     }
 
     /// Gives the ENI an address, as ipamd does, and a pod this address, as the plugin does.
@@ -353,12 +411,12 @@ pub(crate) struct Pod {
     pub(crate) wiring: PodWiring,
 }
 
-pub(crate) fn link(container_id: &str, address: Ipv4Addr) -> PodLink {
+pub(crate) fn link(container_id: &str, address: impl Into<IpAddr>) -> PodLink {
     PodLink {
         container_id: container_id.into(),
         ifname: "eth0".into(),
         alias: "shop/web-0".into(),
-        addresses: vec![address],
+        addresses: vec![address.into()],
         mtu: MTU,
     }
 }
@@ -370,13 +428,31 @@ pub(crate) fn eni_plan() -> EniPlan {
         primary_address: SECOND,
         subnet: "10.0.1.0/24".parse().expect("a CIDR"),
         mtu: MTU,
+        ipv6: false,
     }
 }
 
-pub(crate) fn held(device_index: u32, addresses: &[Ipv4Addr]) -> EniAddresses {
-    EniAddresses {
+pub(crate) fn held(device_index: u32, held: &[impl Slot]) -> EniSlots {
+    EniSlots {
         device_index,
-        addresses: addresses.to_vec(),
+        slots: held.iter().map(Slot::net).collect(),
+    }
+}
+
+/// What an ENI holds: an address, or a prefix as text.
+pub(crate) trait Slot {
+    fn net(&self) -> IpNet;
+}
+
+impl Slot for Ipv4Addr {
+    fn net(&self) -> IpNet {
+        IpAddr::V4(*self).into()
+    }
+}
+
+impl Slot for &str {
+    fn net(&self) -> IpNet {
+        self.parse().expect("a prefix")
     }
 }
 
@@ -407,7 +483,8 @@ const TICK: Duration = Duration::from_millis(20);
 
 impl Echo {
     /// Answers datagrams with the sender's address.
-    pub(crate) fn udp(ns: &Ns, address: Ipv4Addr) -> Result<Self> {
+    pub(crate) fn udp(ns: &Ns, address: impl Into<IpAddr>) -> Result<Self> {
+        let address = address.into();
         let socket = ns.inside(|| Ok(UdpSocket::bind((address, 0))?))?;
         socket.set_read_timeout(Some(TICK))?;
         let address = socket.local_addr()?;
@@ -421,7 +498,8 @@ impl Echo {
     }
 
     /// Accepts connections and writes the client's address to each.
-    pub(crate) fn tcp(ns: &Ns, address: Ipv4Addr) -> Result<Self> {
+    pub(crate) fn tcp(ns: &Ns, address: impl Into<IpAddr>) -> Result<Self> {
+        let address = address.into();
         let listener = ns.inside(|| Ok(TcpListener::bind((address, 0))?))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -463,7 +541,11 @@ pub(crate) fn ask_udp(from: &Ns, to: SocketAddr) -> Result<IpAddr> {
 
 pub(crate) fn ask_udp_with(from: &Ns, to: SocketAddr, payload: &[u8]) -> Result<IpAddr> {
     from.inside(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        let any = match to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0))?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(Duration::from_millis(200)))?;
         let begin = Instant::now();

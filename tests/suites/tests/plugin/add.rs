@@ -1,5 +1,6 @@
 //! ADD as it should go.
 
+use proto::v1::{AddResponse, PodAddress};
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -10,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("an_add_wires_the_pod_and_says_so", wires),
     ("ipamd_learns_who_asks_and_how_long_it_waits", asks),
     ("each_version_gets_its_shape", versions),
+    ("a_pod_may_have_both_families_or_ipv6_alone", families),
     ("the_mtu_of_the_configuration_wins", mtu),
     ("what_plugins_before_made_is_kept", chained),
     (
@@ -142,6 +144,52 @@ fn versions() {
         assert_eq!(result["ips"][0]["interface"], 1, "{version}");
         assert!(result.get("dns").is_none());
         call("DEL").run().assert_silent_success();
+    }
+}
+
+fn families() {
+    fn ipv6() -> PodAddress {
+        PodAddress {
+            address: "2001:db8:0:1:a::7".to_owned(),
+            ..PodAddress::default()
+        }
+    }
+    let both: fn(&mut AddResponse) = |answer| answer.addresses.push(ipv6());
+    let alone: fn(&mut AddResponse) = |answer| answer.addresses = vec![ipv6()];
+    let ways = [
+        json!({"dst": "0.0.0.0/0", "gw": "169.254.1.1"}),
+        json!({"dst": "::/0", "gw": "fe80::1"}),
+    ];
+    let ips = ["10.0.1.17/32", "2001:db8:0:1:a::7/128"];
+    for (spoil, families) in [(both, 0..2), (alone, 1..2)] {
+        for version in ["0.4.0", "1.0.0"] {
+            let ipamd = FakeIpamd::start();
+            ipamd.state().spoil = Some(spoil);
+            let pod = PodNetNs::new();
+            let call = |verb| {
+                Call::new(verb, &ipamd, &pod.path(), "c0ffee").field("cniVersion", json!(version))
+            };
+            let result = call("ADD").run().result();
+            let given = result["ips"].as_array().unwrap();
+            let addresses: Vec<_> = given.iter().map(|ip| ip["address"].as_str()).collect();
+            let expected: Vec<_> = families.clone().map(|nth| Some(ips[nth])).collect();
+            assert_eq!(addresses, expected, "{version}");
+            assert_eq!(result["routes"], json!(ways[families.clone()]), "{version}");
+            for (ip, nth) in given.iter().zip(families.clone()) {
+                assert_eq!(ip["interface"], 1);
+                let family = (version < "1.0.0").then_some(["4", "6"][nth]);
+                assert_eq!(ip["version"].as_str(), family, "{version}");
+            }
+            assert_eq!(call("ADD").run().result(), result, "the same again");
+            let default = pod.ip(&["-6", "route", "show", "default"]);
+            assert_eq!(default[0]["gateway"], "fe80::1");
+            let table = datapath::layout::PODS_TABLE.to_string();
+            let route = ip(&["-6", "route", "show", "table", &table]);
+            assert_eq!(route[0]["dst"], "2001:db8:0:1:a::7", "{route}");
+            call("DEL").run().assert_silent_success();
+            let route = ip(&["-6", "route", "show", "table", &table]);
+            assert_eq!(route, json!([]), "the route went with the link");
+        }
     }
 }
 

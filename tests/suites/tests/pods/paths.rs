@@ -28,13 +28,14 @@ pub(crate) fn tests() -> Vec<Trial> {
 pub(crate) fn assert_seen(
     from: &Netns,
     to: &Netns,
-    address: Ipv4Addr,
-    expected: Ipv4Addr,
+    address: impl Into<IpAddr>,
+    expected: impl Into<IpAddr>,
 ) -> anyhow::Result<()> {
+    let address = address.into();
     let seen = probe::tcp(from, to, address)?;
     assert_eq!(
         seen.answered_from(),
-        Some(IpAddr::V4(expected)),
+        Some(expected.into()),
         "{} to {address} in {}: {seen:?}",
         from.name(),
         to.name()

@@ -1,5 +1,7 @@
 //! The VPC's rules for packets, as one nftables ruleset.
 
+mod ipv6;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::Ipv4Addr;
@@ -38,6 +40,7 @@ pub(super) fn ruleset(
     delivery(&mut text, &enis);
     public_addresses(&mut text, &enis);
     text.push_str("}\n");
+    ipv6::add(&mut text, fabric, &enis);
     text
 }
 
@@ -175,7 +178,6 @@ fn vpc_end<'a>((_, link): &'a (&FabricEni, &Link)) -> &'a str {
 fn peer(side: &str, peer: &Peer, enis: &[(&FabricEni, &Link)]) -> Option<String> {
     match peer {
         Peer::Cidr(net) => Some(format!("{side} {net}")),
-        // The lab's network is IPv4.
         Peer::Cidr6(_) => None,
         Peer::Group(id) => {
             let holds = members(enis, id.as_str())
@@ -265,7 +267,7 @@ fn drop_as(reason: &str) -> String {
 }
 
 /// The arguments with which `nft` lists the counters.
-pub(crate) const COUNTERS: [&str; 5] = ["--json", "list", "counters", "table", "vpc"];
+pub(crate) const COUNTERS: [&str; 3] = ["--json", "list", "counters"];
 
 /// What `nft` said with [`COUNTERS`].
 pub(crate) fn read_drops(json: &[u8]) -> serde_json::Result<Drops> {
@@ -277,14 +279,14 @@ pub(crate) fn read_drops(json: &[u8]) -> serde_json::Result<Drops> {
         .flatten()
         .filter_map(|object| object.get("counter"))
         .collect();
+    // Of both families.
     let packets = |name: &str| {
-        let counter = counters
+        let named = counters
             .iter()
-            .find(|c| c.get("name").is_some_and(|n| n == name));
-        counter
-            .and_then(|c| c.get("packets"))
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or(0)
+            .filter(|c| c.get("name").is_some_and(|n| n == name));
+        named
+            .filter_map(|c| c.get("packets")?.as_u64())
+            .sum::<u64>()
     };
     Ok(Drops {
         spoofed_source: packets(SPOOFED),

@@ -21,6 +21,8 @@ fn eni(id: &str, device_index: u32, primary: &str) -> FabricEni {
         primary_address,
         addresses: vec![primary_address],
         prefixes: Vec::new(),
+        ipv6: Vec::new(),
+        ipv6_prefixes: Vec::new(),
         groups: vec!["sg-1".to_owned()],
         public_address: None,
         source_dest_check: true,
@@ -32,6 +34,7 @@ fn fabric(enis: Vec<FabricEni>) -> Fabric {
         vpcs: vec![FabricVpc {
             id: "vpc-1".to_owned(),
             cidrs: vec![net("10.0.0.0/16")],
+            ipv6_cidrs: Vec::new(),
         }],
         subnets: vec![FabricSubnet {
             id: "subnet-1".to_owned(),

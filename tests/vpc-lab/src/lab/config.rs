@@ -5,8 +5,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
-use aws_sim::{InstanceId, LaunchSpec, Peer, Rule, SimTime, SubnetId, World, WorldConfig};
-use ipnet::Ipv4Net;
+use aws_sim::{
+    GroupId, InstanceId, LaunchSpec, Peer, Rule, SimTime, SubnetId, VpcId, World, WorldConfig,
+};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::places;
 
@@ -19,6 +21,8 @@ pub struct LabConfig {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Its subnets.
     pub subnets: Vec<SubnetConfig>,
+    /// How many IPv6 addresses of its own each node has; with 0, VPC and subnets have no IPv6 either.
+    pub ipv6_addresses: usize,
     /// Its nodes: one instance and one namespace each.
     pub nodes: Vec<NodeConfig>,
     /// How long after EC2 began attaching an ENI its link appears in the node, but not before EC2 has attached it
@@ -56,6 +60,7 @@ impl Default for LabConfig {
                 subnet("subnet-a", net(10, 0, 1, 0, 24), "a"),
                 subnet("subnet-b", net(10, 0, 2, 0, 24), "b"),
             ],
+            ipv6_addresses: 0,
             nodes: vec![node("a", "subnet-a", 101), node("b", "subnet-b", 102)],
             link_lag: world.link_lag,
             seed: world.seed,
@@ -102,6 +107,9 @@ impl LabConfig {
             let id = world.add_subnet(&vpc, subnet.cidr, &subnet.availability_zone)?;
             subnets.insert(&subnet.name, id);
         }
+        if self.ipv6_addresses > 0 {
+            give_ipv6(&mut world, &vpc, &group, subnets.values())?;
+        }
         let mut instances = Vec::new();
         for node in &self.nodes {
             let subnet = subnets.get(node.subnet.as_str()).with_context(|| {
@@ -112,6 +120,7 @@ impl LabConfig {
             })?;
             let spec = LaunchSpec {
                 public_address: node.public_address,
+                ipv6_addresses: self.ipv6_addresses,
                 tags: [("Name".to_owned(), node.name.clone())].into(),
                 ..LaunchSpec::new(&node.instance_type, subnet)
             };
@@ -119,6 +128,25 @@ impl LabConfig {
         }
         Ok((world, instances))
     }
+}
+
+/// A /56 for the VPC and a /64 of it for each subnet; and the rule that EC2 adds to a VPC's groups then: all may go out.
+fn give_ipv6<'a>(
+    world: &mut World,
+    vpc: &VpcId,
+    group: &GroupId,
+    subnets: impl Iterator<Item = &'a SubnetId>,
+) -> anyhow::Result<()> {
+    world.add_vpc_ipv6(vpc)?;
+    let block = world
+        .vpc(vpc)
+        .and_then(|vpc| vpc.ipv6_cidrs().first().copied());
+    let parts = block.context("the VPC's /56")?.subnets(64)?;
+    for (subnet, part) in subnets.zip(parts) {
+        world.add_subnet_ipv6(subnet, part)?;
+    }
+    let all = Rule::all(Peer::Cidr6(Ipv6Net::default()));
+    Ok(world.authorize_egress(group, all)?)
 }
 
 /// A subnet of the VPC.

@@ -213,6 +213,15 @@ impl World {
             .map(drop)
     }
 
+    /// The same, of what may go out.
+    ///
+    /// # Errors
+    /// As [`World::authorize_ingress`].
+    pub fn authorize_egress(&mut self, group: &GroupId, rule: Rule) -> Result<()> {
+        self.authorize(group, Direction::Egress, vec![rule.into()])
+            .map(drop)
+    }
+
     /// Gives a group more rules: all or none.
     pub(crate) fn authorize(
         &mut self,

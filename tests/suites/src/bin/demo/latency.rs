@@ -117,9 +117,7 @@ fn wire(node: &Netns, pod: &Netns, n: u32) -> anyhow::Result<Duration> {
         ifname: "eth0".to_owned(),
         alias: format!("demo/floor-{n}"),
         // Not the node's: no packet is sent to it.
-        addresses: vec![Ipv4Addr::from_bits(
-            Ipv4Addr::new(192, 0, 2, 0).to_bits() + n,
-        )],
+        addresses: vec![Ipv4Addr::from_bits(Ipv4Addr::new(192, 0, 2, 0).to_bits() + n).into()],
         mtu: 9001,
     };
     in_node(node, async || {

@@ -1,0 +1,61 @@
+//! The rules by which pods' packets leave by the secondary ENI that holds their prefix: one for each prefix. What is
+//! held as a single address has a mark instead, so that rules do not grow with pods.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{EniSlots, Host, HostError, ipv6, rule, single};
+use crate::layout::{RULE_ENI, eni_table};
+use crate::rtnl::{self, Rule, Selector, Step};
+
+/// Whether it is told by a rule where packets from this slot go.
+pub(super) fn needs_rule(slot: &IpNet) -> bool {
+    single(slot).is_none()
+}
+
+/// The rules for what an ENI holds; for the primary none, whose packets go by the main table.
+pub(super) fn rules(device_index: u32, slots: &[IpNet]) -> impl Iterator<Item = Rule> {
+    let held = if device_index == 0 { &[] } else { slots };
+    let blocks = held.iter().filter(|slot| needs_rule(slot));
+    blocks.map(move |net| rule(RULE_ENI, Selector::From(*net), eni_table(device_index)))
+}
+
+/// What leads from the rules that were found to exactly those for what is held.
+pub(super) fn exactly(held: &[EniSlots], found: &BTreeSet<Rule>) -> Vec<Step> {
+    let wanted: BTreeSet<Rule> = held
+        .iter()
+        .flat_map(|eni| rules(eni.device_index, &eni.slots))
+        .collect();
+    let stale = found.difference(&wanted).map(|rule| rule.delete());
+    let missing = wanted.difference(found).map(|rule| rule.ensure());
+    // First the new ones: a prefix that moved has a way out throughout.
+    missing.chain(stale).collect()
+}
+
+/// The same for slots that have come to an ENI, maybe from another; others' are left alone.
+pub(super) fn moved(device_index: u32, slots: &[IpNet], found: &BTreeSet<Rule>) -> Vec<Step> {
+    let about = |rule: &&Rule| matches!(rule.selector, Selector::From(net) if slots.contains(&net));
+    let found = found.iter().filter(about).copied().collect();
+    let held = EniSlots {
+        device_index,
+        slots: slots.to_vec(),
+    };
+    exactly(&[held], &found)
+}
+
+impl Host {
+    /// Our rules for prefixes that are there.
+    pub(super) async fn source_rules(&self) -> Result<BTreeSet<Rule>, HostError> {
+        let mut found = BTreeSet::new();
+        for family in ipv6::families() {
+            let rules = self
+                .rtnl
+                .dump("list the rules", rtnl::rules(family))
+                .await?;
+            let ours = rules.into_iter().filter_map(Rule::from_source);
+            found.extend(ours.filter(|rule| rule.priority == RULE_ENI));
+        }
+        Ok(found)
+    }
+}
