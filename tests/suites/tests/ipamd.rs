@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 #[path = "ipamd/access.rs"]
 mod access;
+#[path = "ipamd/cut_short.rs"]
+mod cut_short;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         restart::tests(),
         access::tests(),
         outward::tests(),
+        cut_short::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }
