@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use ipam::{Dial, Families, Mode, Settings, Warm, WarmTargets};
 use ipnet::Ipv4Net;
 
+use crate::eni_tags::{self, EniTags};
 use crate::install::{self, ConflistArgs};
 
 /// aws-node's smallest and EC2's largest MTU, in bytes (IPv4).
@@ -120,6 +121,12 @@ pub(crate) struct Config {
     /// The cluster's name: ENIs made here are tagged with it
     #[arg(long, env = "CLUSTER_NAME", value_name = "NAME", help_heading = "EC2")]
     cluster_name: Option<String>,
+
+    /// Tags for the ENIs made here beside the CNI's own, as a JSON object of strings: {"team":"network"}. Keys that are the
+    /// CNI's or AWS's own are left out
+    #[arg(long, env = "ADDITIONAL_ENI_TAGS", value_name = "JSON", value_parser = eni_tags::read,
+          help_heading = "EC2")]
+    pub(crate) additional_eni_tags: Option<EniTags>,
 
     /// Nodes that share what the account may ask of EC2 in its Region; 0 for no bound on this node. A node keeps to
     /// its share, so that many that start at once do not throttle each other, and in a large cluster a new node waits for
@@ -306,11 +313,6 @@ impl Config {
 /// aws-node's settings that have no effect here: the name, the values that ask for what happens anyway, and
 /// what happens instead of anything else.
 const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
-    (
-        "ADDITIONAL_ENI_TAGS",
-        &["", "{}"],
-        "ENIs get the standard tags alone",
-    ),
     ("ANNOTATE_POD_IP", &["", "false"], "pods are not annotated"),
     (
         "AWS_EC2_ENDPOINT",

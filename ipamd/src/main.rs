@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod effects;
 mod engine;
+mod eni_tags;
 mod grpc;
 mod install;
 mod probe;
@@ -130,6 +131,10 @@ async fn run(config: &Config) -> Result<(), Failure> {
     for setting in config::settings_without_effect(|name| std::env::var(name).ok()) {
         tracing::warn!("{setting}");
     }
+    let tags = config.additional_eni_tags.iter();
+    for sentence in tags.flat_map(|tags| &tags.left_out) {
+        tracing::warn!("{sentence}");
+    }
     let stop = stop_on_signals()?;
     let claim = Claim::take(&config.socket)?;
     let started = tokio::select! {
@@ -158,6 +163,11 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let identity = Ec2Identity {
         instance_id: facts.instance_id.clone(),
         cluster_name: config.cluster_name(),
+        additional_tags: config
+            .additional_eni_tags
+            .clone()
+            .unwrap_or_default()
+            .tags,
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
     let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);

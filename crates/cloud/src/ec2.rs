@@ -60,6 +60,8 @@ pub struct Ec2Identity {
     pub instance_id: InstanceId,
     /// The cluster, for tags (`CLUSTER_NAME`).
     pub cluster_name: Option<String>,
+    /// What users put on new ENIs beside our tags (`ADDITIONAL_ENI_TAGS`).
+    pub additional_tags: BTreeMap<String, String>,
 }
 
 /// A client of the EC2 API for one instance.
@@ -455,6 +457,9 @@ impl Ec2 {
             tags = tags
                 .tags(tag(TAG_CLUSTER, cluster))
                 .tags(tag(TAG_OWNER, "amazon-vpc-cni"));
+        }
+        for (key, value) in &self.identity.additional_tags {
+            tags = tags.tags(tag(key, value));
         }
         tags.build()
     }

@@ -17,6 +17,8 @@ use std::process::ExitCode;
 mod access;
 #[path = "ipamd/cut_short.rs"]
 mod cut_short;
+#[path = "ipamd/eni_tags.rs"]
+mod eni_tags;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         access::tests(),
         outward::tests(),
         cut_short::tests(),
+        eni_tags::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }
