@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use books::{Books, Identity, Loaded};
+use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
 use ipam::{Event, Ledger, Node, SeenEni, State};
@@ -149,6 +149,8 @@ struct Started {
     state: State,
     books: Books,
     ledger: Option<Ledger>,
+    /// There were books, and they are not trusted.
+    lost: bool,
     /// The ENIs as IMDS shows them, if it does.
     seen: Option<Vec<SeenEni>>,
     metadata: Metadata,
@@ -162,12 +164,9 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let facts = metadata.node(config.imds_patience()).await?;
     let identity = Ec2Identity {
         instance_id: facts.instance_id.clone(),
+        vpc_id: facts.vpc_id.clone(),
         cluster_name: config.cluster_name(),
-        additional_tags: config
-            .additional_eni_tags
-            .clone()
-            .unwrap_or_default()
-            .tags,
+        additional_tags: config.additional_eni_tags.clone().unwrap_or_default().tags,
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
     let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);
@@ -191,12 +190,13 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         })?
         .trim()
         .to_owned();
-    let (books, ledger) = open_books(config, &node, boot_id.clone())?;
+    let (books, ledger, lost) = open_books(config, &node, boot_id.clone())?;
 
     Ok(Started {
         state: State::new(node, config.settings(), &boot_id),
         books,
         ledger,
+        lost,
         seen,
         metadata,
         ec2,
@@ -234,6 +234,7 @@ async fn serve(
     engine.tell(Event::Start {
         books: started.ledger,
         seen: started.seen,
+        lost: started.lost,
     });
 
     let spool = Spool::beside(&config.socket, engine.clone());
@@ -339,22 +340,22 @@ fn open_books(
     config: &Config,
     node: &Node,
     boot_id: String,
-) -> Result<(Books, Option<Ledger>), Failure> {
+) -> Result<(Books, Option<Ledger>, bool), Failure> {
     let identity = Identity {
         instance_id: node.instance_id.clone(),
         boot_id,
     };
     let (books, loaded) = Books::open(&config.books, identity)?;
     let path = config.books.display();
-    let ledger = match loaded {
+    let (ledger, lost) = match loaded {
         Loaded::Fresh => {
             tracing::info!(books = %path, "no books yet: the first start since the boot");
-            None
+            (None, false)
         }
         Loaded::Found(ledger) => {
             let grants = ledger.grants.len();
             tracing::info!(books = %path, grants, "found the books of this boot");
-            Some(ledger)
+            (Some(ledger), false)
         }
         Loaded::SetAside { reason, moved_to } => {
             tracing::warn!(
@@ -362,10 +363,10 @@ fn open_books(
                 "the books are not trusted: {reason}. They are {} now, for people to look at",
                 moved_to.display()
             );
-            None
+            (None, !matches!(reason, Distrust::OtherInstance { .. }))
         }
     };
-    Ok((books, ledger))
+    Ok((books, ledger, lost))
 }
 
 /// What all pods share. The addresses are the pool's to say.

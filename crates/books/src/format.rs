@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::Identity;
 
 const NAME: &str = "weir-books/";
-const VERSION: u32 = 2;
+/// What is written.
+const VERSION: u32 = 3;
+/// What is read besides: what later versions have more of, the ledger takes for not known.
+const OLDEST: u32 = 2;
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -189,7 +192,7 @@ pub fn decode(identity: &Identity, bytes: &[u8]) -> Result<Ledger, Distrust> {
 fn check_format(format: String) -> Result<(), Distrust> {
     match format.strip_prefix(NAME).map(str::parse::<u32>) {
         Some(Ok(version)) if version > VERSION => Err(Distrust::Newer { found: format }),
-        Some(Ok(VERSION)) => Ok(()),
+        Some(Ok(OLDEST..=VERSION)) => Ok(()),
         _ => Err(Distrust::Foreign(format)),
     }
 }

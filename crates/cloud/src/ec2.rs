@@ -1,5 +1,7 @@
 //! The EC2 API: carries out the pool's calls.
 
+mod orphans;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,20 +20,17 @@ use aws_sdk_ec2::types::{
 use aws_smithy_types::date_time::Format;
 use ipam::{
     AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
-    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId,
+    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId, VpcId,
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::classify::{Effect, ThrottlesAreThePools, call_error};
-use crate::facts::{TAG_INSTANCE, facts_of, is_managed, place};
+use crate::facts::{
+    OWNER, TAG_CLUSTER, TAG_CREATED_AT, TAG_INSTANCE, TAG_OWNER, TAG_TOKEN, facts_of, is_managed,
+    place,
+};
 use crate::http::{Http, HttpError};
 use crate::metadata::{Metadata, NodeFacts};
-
-const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
-const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
-const TAG_OWNER: &str = "eks:eni:owner";
-/// Names the intent that an ENI was made for, so that it is found again when EC2 no longer takes its token.
-const TAG_TOKEN: &str = "weir/client-token";
 
 /// How long and how often a call is tried. A waiting ADD has 60 s, so the whole stays below that.
 struct Patience {
@@ -58,6 +57,8 @@ const PAGE: i32 = 1000;
 pub struct Ec2Identity {
     /// The instance whose ENIs these are.
     pub instance_id: InstanceId,
+    /// Its VPC: ENIs that nobody will delete are looked for in no other.
+    pub vpc_id: VpcId,
     /// The cluster, for tags (`CLUSTER_NAME`).
     pub cluster_name: Option<String>,
     /// What users put on new ENIs beside our tags (`ADDITIONAL_ENI_TAGS`).
@@ -193,6 +194,9 @@ impl Ec2 {
         let action = call.action();
         match call {
             Call::DescribeEnis => self.describe().await.map(CallReply::Enis),
+            Call::DescribeOrphans(whose) => {
+                self.orphans(action, *whose).await.map(CallReply::Orphans)
+            }
             Call::CreateEni {
                 token,
                 subnet,
@@ -256,7 +260,7 @@ impl Ec2 {
                     .map_err(mutation(action))?;
                 Ok(CallReply::Done)
             }
-            Call::DeleteEni { eni } => {
+            Call::DeleteEni { eni } | Call::DeleteOrphan { eni } => {
                 self.mutations
                     .delete_network_interface()
                     .network_interface_id(eni.as_str())
@@ -456,7 +460,7 @@ impl Ec2 {
         if let Some(cluster) = &self.identity.cluster_name {
             tags = tags
                 .tags(tag(TAG_CLUSTER, cluster))
-                .tags(tag(TAG_OWNER, "amazon-vpc-cni"));
+                .tags(tag(TAG_OWNER, OWNER));
         }
         for (key, value) in &self.identity.additional_tags {
             tags = tags.tags(tag(key, value));

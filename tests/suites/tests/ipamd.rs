@@ -23,6 +23,8 @@ mod eni_tags;
 mod growth;
 #[path = "ipamd/install.rs"]
 mod install;
+#[path = "ipamd/orphans.rs"]
+mod orphans;
 #[path = "ipamd/outward.rs"]
 mod outward;
 #[path = "ipamd/pods.rs"]
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         outward::tests(),
         cut_short::tests(),
         eni_tags::tests(),
+        orphans::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }
