@@ -164,6 +164,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let facts = metadata.node(config.imds_patience()).await?;
     let identity = Ec2Identity {
         instance_id: facts.instance_id.clone(),
+        primary_eni: facts.primary_eni.clone(),
         vpc_id: facts.vpc_id.clone(),
         cluster_name: config.cluster_name(),
         additional_tags: config.additional_eni_tags.clone().unwrap_or_default().tags,

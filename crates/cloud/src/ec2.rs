@@ -1,6 +1,7 @@
 //! The EC2 API: carries out the pool's calls.
 
 mod orphans;
+mod tracking;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,8 +15,8 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo, NetworkInterface,
-    NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
+    ConnectionTrackingConfiguration, Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo,
+    NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
 };
 use aws_smithy_types::date_time::Format;
 use ipam::{
@@ -57,6 +58,8 @@ const PAGE: i32 = 1000;
 pub struct Ec2Identity {
     /// The instance whose ENIs these are.
     pub instance_id: InstanceId,
+    /// Its primary ENI: new ones get its time-outs of connection tracking.
+    pub primary_eni: EniId,
     /// Its VPC: ENIs that nobody will delete are looked for in no other.
     pub vpc_id: VpcId,
     /// The cluster, for tags (`CLUSTER_NAME`).
@@ -83,13 +86,15 @@ pub struct Ec2 {
     known: Mutex<Known>,
 }
 
-/// What EC2 has said and never changes.
+/// What EC2 has said and does not change by itself.
 #[derive(Debug, Default)]
 struct Known {
     /// A subnet keeps its CIDR for life.
     subnets: BTreeMap<SubnetId, Ipv4Net>,
     /// An ENI keeps its own address for life.
     own_addresses: BTreeMap<EniId, Ipv4Addr>,
+    /// What EC2 last said of the primary ENI, if it has: its connection tracking, where that is not EC2's default.
+    tracking: Option<Option<ConnectionTrackingConfiguration>>,
 }
 
 impl Ec2 {
@@ -137,6 +142,7 @@ impl Ec2 {
             known: Mutex::new(Known {
                 subnets: BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)]),
                 own_addresses: BTreeMap::from([(node.primary_eni.clone(), node.primary_address)]),
+                tracking: None,
             }),
         })
     }
@@ -409,6 +415,7 @@ impl Ec2 {
                     .collect(),
             ))
             .description(format!("aws-K8S-{}", self.identity.instance_id))
+            .set_connection_tracking_specification(self.tracking().await?)
             .tag_specifications(self.tags(token));
         match ipv4.filter(|(_, slots)| *slots > 0) {
             Some((SlotKind::Prefix, slots)) => {
@@ -474,6 +481,7 @@ impl Ec2 {
         effect: Effect,
         eni: &NetworkInterface,
     ) -> Result<EniFacts, CallError> {
+        self.note_tracking(eni);
         let wrong = |what: String| strange(action, &what, effect);
         let (subnet, mac) = place(eni).map_err(wrong)?;
         let cidr = match self.known_cidr(&subnet, mac).await {

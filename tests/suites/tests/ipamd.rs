@@ -35,6 +35,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/tracking.rs"]
+mod tracking;
 
 fn main() -> ExitCode {
     let tests = [
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         outward::tests(),
         cut_short::tests(),
         eni_tags::tests(),
+        tracking::tests(),
         orphans::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
