@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipam::{
     AddRequest, Answer, Attachment, AttachmentId, BooksVersion, Call, CallReply, Effect, EniFacts,
     EniId, Event, Families, InstanceId, InstanceLimits, Mac, Mode, Node, Place, Pod, RequestId,
-    Sandbox, Settings, State, SubnetId, Time, VpcId, Warm, WarmTargets,
+    Sandbox, Settings, State, SubnetId, Sweep, Time, VpcId, Warm, WarmTargets,
 };
 use ipnet::IpNet;
 
@@ -91,6 +91,7 @@ fn pool(addresses: u32) -> State {
         cooldown: Duration::ZERO,
         subnets: Vec::new(),
         cluster_size: 0,
+        sweep: Sweep::Off,
     };
     let mut state = State::new(node, settings, "bench");
     // Nothing is given back while it is measured.
@@ -98,6 +99,7 @@ fn pool(addresses: u32) -> State {
     let start = Event::Start {
         books: None,
         seen: None,
+        lost: false,
     };
     let mut effects = state.step(Time(1), start);
     // Whatever the pool wants done is done at once, until it is quiet.

@@ -8,9 +8,10 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datapath::layout::LEAST_MTU_V6;
-use ipam::{Dial, Families, Mode, Settings, Warm, WarmTargets};
+use ipam::{Dial, Families, Mode, Settings, Sweep, Warm, WarmTargets};
 use ipnet::Ipv4Net;
 
+use crate::eni_tags::{self, EniTags};
 use crate::install::{self, ConflistArgs};
 
 /// aws-node's smallest and EC2's largest MTU, in bytes (IPv4).
@@ -129,9 +130,22 @@ pub(crate) struct Config {
           value_parser = cooldown, help_heading = "Pool")]
     ip_cooldown_period: u32,
 
-    /// The cluster's name: ENIs made here are tagged with it
+    /// The cluster's name: ENIs made here are tagged with it, and those of its nodes that nobody will delete any more are
+    /// found by it
     #[arg(long, env = "CLUSTER_NAME", value_name = "NAME", help_heading = "EC2")]
     cluster_name: Option<String>,
+
+    /// Tags for the ENIs made here beside the CNI's own, as a JSON object of strings: {"team":"network"}. Keys that are the
+    /// CNI's or AWS's own are left out
+    #[arg(long, env = "ADDITIONAL_ENI_TAGS", value_name = "JSON", value_parser = eni_tags::read,
+          help_heading = "EC2")]
+    pub(crate) additional_eni_tags: Option<EniTags>,
+
+    /// Whether ENIs stay that nodes of this cluster have left behind, attached to nothing. Else about two of its nodes look
+    /// for them in an hour, and delete what is older than ten minutes and was seen twice
+    #[arg(long, env = "DISABLE_LEAKED_ENI_CLEANUP", default_value = "false", value_name = "BOOL",
+          action = clap::ArgAction::Set, ignore_case = true, help_heading = "EC2")]
+    disable_leaked_eni_cleanup: bool,
 
     /// Nodes that share what the account may ask of EC2 in its Region; 0 for no bound on this node. A node keeps to
     /// its share, so that many that start at once do not throttle each other, and in a large cluster a new node waits for
@@ -307,6 +321,15 @@ impl Config {
             cooldown: Duration::from_secs(self.ip_cooldown_period.into()),
             subnets: Vec::new(),
             cluster_size: self.cluster_size,
+            sweep: self.sweep(),
+        }
+    }
+
+    fn sweep(&self) -> Sweep {
+        match self.cluster_name() {
+            _ if self.disable_leaked_eni_cleanup => Sweep::Off,
+            Some(cluster) => Sweep::Cluster(cluster),
+            None => Sweep::Own,
         }
     }
 
@@ -346,11 +369,6 @@ impl Config {
 /// aws-node's settings that have no effect here: the name, the values that ask for what happens anyway, and
 /// what happens instead of anything else.
 const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
-    (
-        "ADDITIONAL_ENI_TAGS",
-        &["", "{}"],
-        "ENIs get the standard tags alone",
-    ),
     ("ANNOTATE_POD_IP", &["", "false"], "pods are not annotated"),
     (
         "AWS_EC2_ENDPOINT",

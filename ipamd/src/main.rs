@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod effects;
 mod engine;
+mod eni_tags;
 mod grpc;
 mod install;
 mod ipv6;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use books::{Books, Identity, Loaded};
+use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
 use ipam::{Event, Families, Ledger, Node, SeenEni, State};
@@ -133,6 +134,10 @@ async fn run(config: &Config) -> Result<(), Failure> {
     for setting in config::settings_without_effect(|name| std::env::var(name).ok()) {
         tracing::warn!("{setting}");
     }
+    let tags = config.additional_eni_tags.iter();
+    for sentence in tags.flat_map(|tags| &tags.left_out) {
+        tracing::warn!("{sentence}");
+    }
     let stop = stop_on_signals()?;
     let claim = Claim::take(&config.socket)?;
     let started = tokio::select! {
@@ -147,6 +152,8 @@ struct Started {
     state: State,
     books: Books,
     ledger: Option<Ledger>,
+    /// There were books, and they are not trusted.
+    lost: bool,
     /// The ENIs as IMDS shows them, if it does.
     seen: Option<Vec<SeenEni>>,
     metadata: Metadata,
@@ -160,7 +167,10 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let facts = metadata.node(config.imds_patience()).await?;
     let identity = Ec2Identity {
         instance_id: facts.instance_id.clone(),
+        primary_eni: facts.primary_eni.clone(),
+        vpc_id: facts.vpc_id.clone(),
         cluster_name: config.cluster_name(),
+        additional_tags: config.additional_eni_tags.clone().unwrap_or_default().tags,
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
     let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);
@@ -189,12 +199,13 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         })?
         .trim()
         .to_owned();
-    let (books, ledger) = open_books(config, &node, boot_id.clone())?;
+    let (books, ledger, lost) = open_books(config, &node, boot_id.clone())?;
 
     Ok(Started {
         state: State::new(node, config.settings(), &boot_id),
         books,
         ledger,
+        lost,
         seen,
         metadata,
         ec2,
@@ -232,6 +243,7 @@ async fn serve(
     engine.tell(Event::Start {
         books: started.ledger,
         seen: started.seen,
+        lost: started.lost,
     });
 
     let spool = Spool::beside(&config.socket, engine.clone());
@@ -337,22 +349,22 @@ fn open_books(
     config: &Config,
     node: &Node,
     boot_id: String,
-) -> Result<(Books, Option<Ledger>), Failure> {
+) -> Result<(Books, Option<Ledger>, bool), Failure> {
     let identity = Identity {
         instance_id: node.instance_id.clone(),
         boot_id,
     };
     let (books, loaded) = Books::open(&config.books, identity)?;
     let path = config.books.display();
-    let ledger = match loaded {
+    let (ledger, lost) = match loaded {
         Loaded::Fresh => {
             tracing::info!(books = %path, "no books yet: the first start since the boot");
-            None
+            (None, false)
         }
         Loaded::Found(ledger) => {
             let grants = ledger.grants.len();
             tracing::info!(books = %path, grants, "found the books of this boot");
-            Some(ledger)
+            (Some(ledger), false)
         }
         Loaded::SetAside { reason, moved_to } => {
             tracing::warn!(
@@ -360,10 +372,10 @@ fn open_books(
                 "the books are not trusted: {reason}. They are {} now, for people to look at",
                 moved_to.display()
             );
-            None
+            (None, !matches!(reason, Distrust::OtherInstance { .. }))
         }
     };
-    Ok((books, ledger))
+    Ok((books, ledger, lost))
 }
 
 /// What all pods share. The addresses are the pool's to say.

@@ -9,7 +9,10 @@ use crate::Identity;
 use crate::lines::Lines;
 
 const NAME: &str = "weir-books/";
-const VERSION: u32 = 2;
+/// What is written.
+const VERSION: u32 = 3;
+/// What is read besides: what later versions have more of, the ledger takes for not known.
+const OLDEST: u32 = 2;
 
 /// The whole file.
 #[derive(Deserialize)]
@@ -196,7 +199,7 @@ pub fn decode(identity: &Identity, bytes: &[u8]) -> Result<Ledger, Distrust> {
 fn check_format(format: String) -> Result<(), Distrust> {
     match format.strip_prefix(NAME).map(str::parse::<u32>) {
         Some(Ok(version)) if version > VERSION => Err(Distrust::Newer { found: format }),
-        Some(Ok(VERSION)) => Ok(()),
+        Some(Ok(OLDEST..=VERSION)) => Ok(()),
         _ => Err(Distrust::Foreign(format)),
     }
 }

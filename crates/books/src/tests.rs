@@ -69,6 +69,7 @@ fn ledger(version: u64, pods: u8) -> Ledger {
             stage: IntentStage::Attach(EniId::new("eni-2")),
             since: Time(7),
         }],
+        orphans: true,
     }
 }
 
@@ -103,11 +104,30 @@ fn what_was_written_is_found_again_and_the_file_before_is_kept() {
     assert_eq!(mode & 0o777, 0o600);
 }
 
+/// Weir before ENIs that are left over were looked for.
+#[test]
+fn the_books_of_the_version_before_are_read_and_what_they_do_not_say_is_not_known() {
+    let bytes = format::encode(&identity(), &ledger(4, 1)).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let old = text
+        .replace("weir-books/3", "weir-books/2")
+        .replace(",\n    \"orphans\": true", "");
+    assert!(!old.contains("orphans"), "{old}");
+    let (content, _) = old.split_at(old.len() - "00000000\"\n}\n".len());
+    let crc = crc32fast::hash(content.as_bytes());
+    let old = format!("{content}{crc:08x}\"\n}}\n");
+    let expected = Ledger {
+        orphans: false,
+        ..ledger(4, 1)
+    };
+    assert_eq!(format::decode(&identity(), old.as_bytes()), Ok(expected));
+}
+
 #[test]
 fn a_person_can_read_the_file() {
     let bytes = format::encode(&identity(), &ledger(4, 1)).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    let head = "{\n  \"format\": \"weir-books/2\",\n  \"instance_id\": \"i-0123456789abcdef0\",\n  \"boot_id\"";
+    let head = "{\n  \"format\": \"weir-books/3\",\n  \"instance_id\": \"i-0123456789abcdef0\",\n  \"boot_id\"";
     assert!(text.starts_with(head), "{text}");
     let (_, crc) = text.split_once("\"crc32\": \"").unwrap();
     assert_eq!(crc.len(), "1234abcd\"\n}\n".len(), "{text}");
@@ -149,7 +169,7 @@ fn a_file_that_cannot_be_trusted_is_set_aside_whole_and_the_next_start_is_fresh(
             true,
         ),
         (
-            good.replace("books/2", "books/3"),
+            good.replace("books/3", "books/4"),
             "newer",
             "a newer Weir wrote it",
             true,

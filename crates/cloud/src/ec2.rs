@@ -1,5 +1,8 @@
 //! The EC2 API: carries out the pool's calls.
 
+mod orphans;
+mod tracking;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,26 +15,23 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{
-    Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo, NetworkInterface,
-    NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
+    ConnectionTrackingConfiguration, Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo,
+    NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
 };
 use aws_smithy_types::date_time::Format;
 use ipam::{
     AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
-    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId,
+    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId, VpcId,
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::classify::{Effect, ThrottlesAreThePools, call_error};
-use crate::facts::{TAG_INSTANCE, facts_of, is_managed, place};
+use crate::facts::{
+    OWNER, TAG_CLUSTER, TAG_CREATED_AT, TAG_INSTANCE, TAG_OWNER, TAG_TOKEN, facts_of, is_managed,
+    place,
+};
 use crate::http::{Http, HttpError};
 use crate::metadata::{Metadata, NodeFacts};
-
-const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
-const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
-const TAG_OWNER: &str = "eks:eni:owner";
-/// Names the intent that an ENI was made for, so that it is found again when EC2 no longer takes its token.
-const TAG_TOKEN: &str = "weir/client-token";
 
 /// How long and how often a call is tried. A waiting ADD has 60 s, so the whole stays below that.
 struct Patience {
@@ -58,8 +58,14 @@ const PAGE: i32 = 1000;
 pub struct Ec2Identity {
     /// The instance whose ENIs these are.
     pub instance_id: InstanceId,
+    /// Its primary ENI: new ones get its time-outs of connection tracking.
+    pub primary_eni: EniId,
+    /// Its VPC: ENIs that nobody will delete are looked for in no other.
+    pub vpc_id: VpcId,
     /// The cluster, for tags (`CLUSTER_NAME`).
     pub cluster_name: Option<String>,
+    /// What users put on new ENIs beside our tags (`ADDITIONAL_ENI_TAGS`).
+    pub additional_tags: BTreeMap<String, String>,
 }
 
 /// A client of the EC2 API for one instance.
@@ -80,13 +86,15 @@ pub struct Ec2 {
     known: Mutex<Known>,
 }
 
-/// What EC2 has said and never changes.
+/// What EC2 has said and does not change by itself.
 #[derive(Debug, Default)]
 struct Known {
     /// A subnet keeps its CIDR for life.
     subnets: BTreeMap<SubnetId, Ipv4Net>,
     /// An ENI keeps its own address for life.
     own_addresses: BTreeMap<EniId, Ipv4Addr>,
+    /// What EC2 last said of the primary ENI, if it has: its connection tracking, where that is not EC2's default.
+    tracking: Option<Option<ConnectionTrackingConfiguration>>,
 }
 
 impl Ec2 {
@@ -134,6 +142,7 @@ impl Ec2 {
             known: Mutex::new(Known {
                 subnets: BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)]),
                 own_addresses: BTreeMap::from([(node.primary_eni.clone(), node.primary_address)]),
+                tracking: None,
             }),
         })
     }
@@ -191,6 +200,9 @@ impl Ec2 {
         let action = call.action();
         match call {
             Call::DescribeEnis => self.describe().await.map(CallReply::Enis),
+            Call::DescribeOrphans(whose) => {
+                self.orphans(action, *whose).await.map(CallReply::Orphans)
+            }
             Call::CreateEni {
                 token,
                 subnet,
@@ -254,7 +266,7 @@ impl Ec2 {
                     .map_err(mutation(action))?;
                 Ok(CallReply::Done)
             }
-            Call::DeleteEni { eni } => {
+            Call::DeleteEni { eni } | Call::DeleteOrphan { eni } => {
                 self.mutations
                     .delete_network_interface()
                     .network_interface_id(eni.as_str())
@@ -403,6 +415,7 @@ impl Ec2 {
                     .collect(),
             ))
             .description(format!("aws-K8S-{}", self.identity.instance_id))
+            .set_connection_tracking_specification(self.tracking().await?)
             .tag_specifications(self.tags(token));
         match ipv4.filter(|(_, slots)| *slots > 0) {
             Some((SlotKind::Prefix, slots)) => {
@@ -454,7 +467,10 @@ impl Ec2 {
         if let Some(cluster) = &self.identity.cluster_name {
             tags = tags
                 .tags(tag(TAG_CLUSTER, cluster))
-                .tags(tag(TAG_OWNER, "amazon-vpc-cni"));
+                .tags(tag(TAG_OWNER, OWNER));
+        }
+        for (key, value) in &self.identity.additional_tags {
+            tags = tags.tags(tag(key, value));
         }
         tags.build()
     }
@@ -465,6 +481,7 @@ impl Ec2 {
         effect: Effect,
         eni: &NetworkInterface,
     ) -> Result<EniFacts, CallError> {
+        self.note_tracking(eni);
         let wrong = |what: String| strange(action, &what, effect);
         let (subnet, mac) = place(eni).map_err(wrong)?;
         let cidr = match self.known_cidr(&subnet, mac).await {

@@ -13,7 +13,17 @@ use ipnet::{IpNet, Ipv4Net};
 /// On ENIs that aws-node or we made: the instance that they were made for.
 pub(crate) const TAG_INSTANCE: &str = "node.k8s.amazonaws.com/instance_id";
 /// On ENIs that somebody wants left alone: `true`, or else it means nothing of the kind.
-const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+pub(crate) const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
+/// When an ENI was made, as RFC 3339 has it, by the clock of the node that made it.
+pub(crate) const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
+/// On ENIs of nodes that know their cluster's name.
+pub(crate) const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+/// Beside it: [`OWNER`].
+pub(crate) const TAG_OWNER: &str = "eks:eni:owner";
+/// aws-node's, so that its tools and policies know our ENIs.
+pub(crate) const OWNER: &str = "amazon-vpc-cni";
+/// Names the intent that an ENI was made for, so that it is found again when EC2 no longer takes its token.
+pub(crate) const TAG_TOKEN: &str = "weir/client-token";
 
 /// Where an ENI stands: what is needed to look its subnet's CIDR up, which EC2 does not tell with it.
 pub(crate) fn place(eni: &NetworkInterface) -> Result<(SubnetId, Mac), String> {
@@ -108,15 +118,16 @@ fn attachment_of(
     })
 }
 
+/// The value of an ENI's tag.
+pub(crate) fn tag<'e>(eni: &'e NetworkInterface, key: &str) -> Option<&'e str> {
+    let found = eni.tag_set().iter().find(|tag| tag.key() == Some(key))?;
+    Some(found.value().unwrap_or_default())
+}
+
 /// aws-node's rules in aws-node's order, with MANAGE_UNTAGGED_ENI off: what somebody else attached is not
 /// ours to use.
 pub(crate) fn is_managed(eni: &NetworkInterface, instance: &InstanceId) -> bool {
-    let tag = |key: &str| {
-        eni.tag_set()
-            .iter()
-            .find(|tag| tag.key() == Some(key))
-            .map(|tag| tag.value().unwrap_or_default())
-    };
+    let tag = |key: &str| tag(eni, key);
     let (card, index) = eni.attachment().map_or((0, None), |attachment| {
         let card = attachment.network_card_index().unwrap_or(0);
         (card, attachment.device_index())

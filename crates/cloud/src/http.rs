@@ -27,6 +27,8 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::whole;
+
 const BUNDLE: &str = "AWS_CA_BUNDLE";
 const METADATA: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
@@ -188,11 +190,7 @@ impl HttpConnector for ByHost {
         let host = host(request.uri());
         let direct = host.is_some_and(is_on_node)
             || host.is_some_and(|host| Some(host) == self.metadata.as_deref());
-        if direct {
-            self.direct.call(request)
-        } else {
-            self.outward.call(request)
-        }
+        whole::call(if direct { &self.direct } else { &self.outward }, request)
     }
 }
 

@@ -13,6 +13,7 @@ mod http;
 mod jitter;
 mod limits;
 mod metadata;
+mod whole;
 
 pub use ec2::{Ec2, Ec2Identity};
 pub use http::HttpError;

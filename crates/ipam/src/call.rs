@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
-use crate::{AttachmentId, ClientToken, EniId, Family, Mac, SecurityGroupId, SubnetId};
+use crate::{
+    AttachmentId, ClientToken, EniId, Family, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId,
+};
 
 /// What an attachment slot of an ENI holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,6 +28,8 @@ pub enum SlotKind {
 pub enum Call {
     /// DescribeNetworkInterfaces, filtered to those attached to this instance.
     DescribeEnis,
+    /// DescribeNetworkInterfaces, of those that carry tags of ours; of other instances', those that are attached to nothing.
+    DescribeOrphans(Whose),
     /// CreateNetworkInterface, with our tags, and slots beside its own address.
     CreateEni {
         /// Makes the call safe to repeat.
@@ -83,6 +88,20 @@ pub enum Call {
         /// What.
         eni: EniId,
     },
+    /// DeleteNetworkInterface, of one that nobody else will delete.
+    DeleteOrphan {
+        /// What.
+        eni: EniId,
+    },
+}
+
+/// Whose ENIs are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// Those that were made for this instance.
+    Instance,
+    /// Those of the whole cluster ([`Sweep::Cluster`](crate::Sweep::Cluster)).
+    Cluster,
 }
 
 /// Where on an instance an ENI is. 0 on card 0 is the primary ENI.
@@ -118,7 +137,7 @@ impl Call {
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
-            Self::DescribeEnis => "DescribeNetworkInterfaces",
+            Self::DescribeEnis | Self::DescribeOrphans(_) => "DescribeNetworkInterfaces",
             Self::CreateEni { .. } => "CreateNetworkInterface",
             Self::AttachEni { .. } => "AttachNetworkInterface",
             Self::DeleteOnTermination { .. } => "ModifyNetworkInterfaceAttribute",
@@ -132,7 +151,7 @@ impl Call {
                 Some(IpNet::V4(_)) | None => "UnassignPrivateIpAddresses",
             },
             Self::DetachEni { .. } => "DetachNetworkInterface",
-            Self::DeleteEni { .. } => "DeleteNetworkInterface",
+            Self::DeleteEni { .. } | Self::DeleteOrphan { .. } => "DeleteNetworkInterface",
         }
     }
 
@@ -140,14 +159,21 @@ impl Call {
     #[must_use]
     pub fn eni(&self) -> Option<&EniId> {
         match self {
-            Self::DescribeEnis | Self::CreateEni { .. } => None,
+            Self::DescribeEnis | Self::DescribeOrphans(_) | Self::CreateEni { .. } => None,
             Self::AttachEni { eni, .. }
             | Self::DeleteOnTermination { eni, .. }
             | Self::Assign { eni, .. }
             | Self::Unassign { eni, .. }
             | Self::DetachEni { eni, .. }
-            | Self::DeleteEni { eni } => Some(eni),
+            | Self::DeleteEni { eni }
+            | Self::DeleteOrphan { eni } => Some(eni),
         }
+    }
+
+    /// Whether it tidies up what was left over, here or elsewhere: the pool itself neither gains nor loses by it.
+    #[must_use]
+    pub fn sweeps(&self) -> bool {
+        matches!(self, Self::DescribeOrphans(_) | Self::DeleteOrphan { .. })
     }
 }
 
@@ -187,6 +213,8 @@ impl SlotKind {
 pub enum CallReply {
     /// Of `DescribeEnis`: all that are attached to this instance.
     Enis(Vec<EniFacts>),
+    /// Of `DescribeOrphans`: all that EC2 shows.
+    Orphans(Vec<LooseEni>),
     /// Of `CreateEni`.
     Created(EniFacts),
     /// Of `AttachEni`.
@@ -220,6 +248,34 @@ pub struct EniFacts {
     pub managed: bool,
     /// Its attachment; none when it is not attached, or is being detached.
     pub attachment: Option<Attachment>,
+}
+
+/// An ENI that may be attached to nothing, as EC2 tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LooseEni {
+    /// Which.
+    pub id: EniId,
+    /// Its VPC.
+    pub vpc_id: VpcId,
+    /// Whether EC2 says `available`, and no attachment.
+    pub available: bool,
+    /// Whether it is being made or detached, and so will be available.
+    pub going: bool,
+    /// Its description.
+    pub description: String,
+    /// `node.k8s.amazonaws.com/instance_id`: the instance that it was made for.
+    pub instance: Option<InstanceId>,
+    /// `cluster.k8s.amazonaws.com/name`.
+    pub cluster: Option<String>,
+    /// `eks:eni:owner`.
+    pub owner: Option<String>,
+    /// `weir/client-token`: the token that it was made with.
+    pub token: Option<ClientToken>,
+    /// Whether it is tagged `node.k8s.amazonaws.com/no_manage`, with anything but `false`.
+    pub no_manage: bool,
+    /// How long ago it was made, by `node.k8s.amazonaws.com/createdAt`; none when that is missing, makes no sense, or is
+    /// yet to come.
+    pub age: Option<Duration>,
 }
 
 /// An ENI's attachment to this instance.

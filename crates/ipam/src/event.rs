@@ -20,6 +20,8 @@ pub enum Event {
         /// What IMDS shows, when it could be read. Where it agrees with the books, pods are served without asking
         /// EC2; it never supplies an address.
         seen: Option<Vec<SeenEni>>,
+        /// Books of this instance were there and can't be trusted: ENIs may be left that only they knew.
+        lost: bool,
     },
     /// A plugin asks for an address.
     Add(AddRequest),

@@ -26,6 +26,9 @@ pub struct Ledger {
     pub intents: Vec<EniIntent>,
     /// Slots that are being given back, or were of late; written before the call that gives them back.
     pub tombstones: Vec<Tombstone>,
+    /// ENIs that were made for this instance may be left over: they are still to be looked for.
+    #[serde(default)]
+    pub orphans: bool,
 }
 
 /// What one sandbox owns.

@@ -21,7 +21,10 @@ mod retry;
 mod state;
 mod view;
 
-pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, Place, SlotKind};
+pub use call::{
+    Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, LooseEni, Place, SlotKind,
+    Whose,
+};
 pub use event::{
     AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
 };
@@ -36,7 +39,7 @@ pub use ledger::{
 };
 pub use mode::{Mode, ModeError};
 pub use node::{
-    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Warm, WarmTargets,
+    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Sweep, Warm, WarmTargets,
 };
 pub use planner::{Action, ComingEni, EniStock, Facts, Gate, Stock, SubnetGates, grow, shrink};
 pub use refusal::{Reason, Refusal};

@@ -84,6 +84,20 @@ pub struct Settings {
     /// How many nodes share what the account may ask of EC2 (`WEIR_CLUSTER_SIZE`), see [`crate::Governor`]; with 0, no
     /// call is held back.
     pub cluster_size: u32,
+    /// Which ENIs that nobody will delete are looked for (`CLUSTER_NAME`, `DISABLE_LEAKED_ENI_CLEANUP`).
+    pub sweep: Sweep,
+}
+
+/// Which ENIs that nobody will delete a node looks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sweep {
+    /// None.
+    Off,
+    /// Those that were made for this instance: without a cluster's name, others can't be told apart.
+    #[default]
+    Own,
+    /// Those of the cluster of this name too.
+    Cluster(String),
 }
 
 /// A subnet for new ENIs.

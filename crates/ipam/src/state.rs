@@ -12,6 +12,7 @@ mod pods;
 mod query;
 mod refuse;
 mod restart;
+mod sweep;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use self::mode::Troubles;
+use self::sweep::Sweeps;
 pub use self::why::{Retry, WaitsFor, Why};
 use crate::pool::Pool;
 use crate::retry::{self, Jitter, Setback};
@@ -88,6 +90,7 @@ pub struct State {
     disk_setback: Option<Setback<String>>,
 
     preparation: Preparation,
+    sweeps: Sweeps,
 
     /// The last [`Effect::WakeAt`].
     wake_at: Option<Time>,
@@ -231,6 +234,7 @@ impl State {
             written: BooksVersion(0),
             disk_setback: None,
             preparation: Preparation::default(),
+            sweeps: Sweeps::default(),
             wake_at: None,
             effects: Vec::new(),
         }
@@ -241,8 +245,9 @@ impl State {
         self.now = self.now.max(now);
         let asked_for = matches!(event, Event::Add(_) | Event::Del { .. } | Event::Gc { .. });
         match event {
-            Event::Start { books, seen } => {
+            Event::Start { books, seen, lost } => {
                 self.governor.begin(self.now);
+                self.begin_sweeps(&books, lost);
                 self.start(books, seen.as_deref());
             }
             Event::Add(request) => self.add(request),
@@ -314,6 +319,7 @@ impl State {
             self.call_for_intents();
             self.give_back();
             self.work_on_node();
+            self.sweep();
         }
         self.write_books(asked_for);
         self.ask_to_wake();
@@ -427,6 +433,7 @@ impl State {
             .chain(self.troubles.next_due(self.set_mode))
             .chain(self.next_forgotten())
             .chain(self.preparation.due)
+            .chain(self.sweeps.next_due())
             .chain(node)
             .filter(|_| !self.going);
         // What is due now was done just now; what it waits for besides comes as an event.

@@ -15,12 +15,18 @@ use std::process::ExitCode;
 
 #[path = "ipamd/access.rs"]
 mod access;
+#[path = "ipamd/cut_short.rs"]
+mod cut_short;
+#[path = "ipamd/eni_tags.rs"]
+mod eni_tags;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
 mod install;
 #[path = "ipamd/ipv6.rs"]
 mod ipv6;
+#[path = "ipamd/orphans.rs"]
+mod orphans;
 #[path = "ipamd/outward.rs"]
 mod outward;
 #[path = "ipamd/pods.rs"]
@@ -31,6 +37,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/tracking.rs"]
+mod tracking;
 
 fn main() -> ExitCode {
     let tests = [
@@ -42,6 +50,10 @@ fn main() -> ExitCode {
         access::tests(),
         outward::tests(),
         ipv6::tests(),
+        cut_short::tests(),
+        eni_tags::tests(),
+        tracking::tests(),
+        orphans::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }

@@ -23,7 +23,8 @@ things_to_meet! {
     "call" {
         CallDescribe "describe" CallCreate "create" CallAttach "attach" CallDot "delete-on-termination"
         CallAssignAddress "assign-address" CallAssignPrefix "assign-prefix" CallAssignIpv6 "assign-ipv6-prefix"
-        CallUnassign "unassign" CallDetach "detach" CallDelete "delete"
+        CallUnassign "unassign" CallDetach "detach" CallDelete "delete" CallOrphansOwn "look-for-own-orphans"
+        CallOrphansCluster "look-for-the-clusters-orphans" CallDeleteOrphan "delete-orphan"
     }
     "failed call" {
         KindThrottled "throttled" KindSubnet "subnet-exhausted" KindPrefixes "prefixes-exhausted"
@@ -106,6 +107,7 @@ things_to_meet! {
         SetMaxPods "max-pods" SetMaxEni "max-eni" SetCards "all-cards" SetSubnets "more-subnets"
         SetThrottling "tight-buckets" SetBackwards "reads-go-backwards" SetLag "describe-lag" SetWriteLag "write-lag"
         SetVague "vague-subnet-errors" SetPages "short-pages" SetXen "no-prefixes"
+        SetNoSweep "no-sweep" SetSweepOwn "sweep-own" SetSweepCluster "sweep-cluster"
     }
     "quiet" {
         QuietReached "reached" QuietGrants "served-a-pod" QuietFull "had-a-full-node"

@@ -2,11 +2,12 @@
 //! the SDK, without sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use aws_sim::{Caller, Delivery, Request, Response, SimTime, World, params::Params};
 use ipam::{
-    Attachment, AttachmentId, Call, CallError, CallErrorKind, CallReply, EniFacts, EniId, Place,
-    SecurityGroupId, SlotKind, SubnetId,
+    Attachment, AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts,
+    EniId, InstanceId, LooseEni, Place, SecurityGroupId, SlotKind, SubnetId, VpcId, Whose,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -19,7 +20,12 @@ pub const TAG_NO_MANAGE: &str = "node.k8s.amazonaws.com/no_manage";
 /// The token that an ENI was made with.
 pub const TAG_TOKEN: &str = "weir/client-token";
 const TAG_CREATED_AT: &str = "node.k8s.amazonaws.com/createdAt";
-const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+/// Whose cluster's an ENI is.
+pub const TAG_CLUSTER: &str = "cluster.k8s.amazonaws.com/name";
+const TAG_OWNER: &str = "eks:eni:owner";
+const OWNER: &str = "amazon-vpc-cni";
+/// All nodes here are of one.
+pub const CLUSTER: &str = "torture";
 
 /// Who calls, and what it knows.
 #[derive(Clone, Debug)]
@@ -63,6 +69,7 @@ impl Client {
             Call::DescribeEnis => {
                 self.describe(world, now, "attachment.instance-id", &self.instance)
             }
+            Call::DescribeOrphans(whose) => self.orphans(world, now, wall, *whose),
             _ => self.mutate(world, now, wall, call),
         };
         if let (Call::CreateEni { token, .. }, Attempt::Answered(Err(error))) =
@@ -105,16 +112,55 @@ impl Client {
     }
 
     fn describe(&self, world: &mut World, now: SimTime, filter: &str, value: &str) -> Sent {
+        let read = |eni: &Element<'_>| self.facts(eni);
+        self.pages(world, now, &[(filter, value)], read, CallReply::Enis)
+    }
+
+    /// As crates/cloud/src/ec2/orphans.rs.
+    fn orphans(&self, world: &mut World, now: SimTime, wall: u64, whose: Whose) -> Sent {
+        let Some(instance) = world.instance(&aws_sim::InstanceId::from(self.instance.as_str()))
+        else {
+            return sent(
+                Attempt::Answered(Ok(CallReply::Orphans(Vec::new()))),
+                Delivery::Now,
+            );
+        };
+        let vpc = instance.vpc.as_str().to_owned();
+        let of = |tag: &str| format!("tag:{tag}");
+        let (of_instance, of_cluster, of_owner) =
+            (of(TAG_INSTANCE), of(TAG_CLUSTER), of(TAG_OWNER));
+        let mut filters = vec![("vpc-id", vpc.as_str())];
+        match whose {
+            Whose::Instance => filters.push((&of_instance, &self.instance)),
+            Whose::Cluster => filters.extend([
+                ("status", "available"),
+                ("tag-key", TAG_INSTANCE),
+                (&of_cluster, CLUSTER),
+                (&of_owner, OWNER),
+            ]),
+        }
+        let read = |eni: &Element<'_>| loose(eni, wall);
+        self.pages(world, now, &filters, read, CallReply::Orphans)
+    }
+
+    fn pages<T>(
+        &self,
+        world: &mut World,
+        now: SimTime,
+        filters: &[(&str, &str)],
+        read_one: impl Fn(&Element<'_>) -> Option<T>,
+        reply: impl Fn(Vec<T>) -> CallReply,
+    ) -> Sent {
         const ACTION: &str = "DescribeNetworkInterfaces";
         let mut enis = Vec::new();
         let mut token: Option<String> = None;
         let mut delivery = Delivery::Now;
         loop {
-            let mut params = pairs(&[
-                ("Filter.1.Name", filter),
-                ("Filter.1.Value.1", value),
-                ("MaxResults", "1000"),
-            ]);
+            let mut params = pairs(&[("MaxResults", "1000")]);
+            for (n, (name, value)) in (1..).zip(filters) {
+                params.push((format!("Filter.{n}.Name"), (*name).to_owned()));
+                params.push((format!("Filter.{n}.Value.1"), (*value).to_owned()));
+            }
             if let Some(token) = token.take() {
                 params.push(("NextToken".to_owned(), token));
             }
@@ -123,11 +169,8 @@ impl Client {
                 Ok(root) => root,
                 Err(attempt) => return sent(*attempt, response.delivery),
             };
-            let facts = answer
-                .items("networkInterfaceSet")
-                .iter()
-                .map(|eni| self.facts(eni));
-            match facts.collect::<Option<Vec<_>>>() {
+            let told = answer.items("networkInterfaceSet").iter().map(&read_one);
+            match told.collect::<Option<Vec<_>>>() {
                 Some(page) => enis.extend(page),
                 None => return sent(strange(ACTION, false), response.delivery),
             }
@@ -136,7 +179,7 @@ impl Client {
             }
             token = answer.text("nextToken").map(str::to_owned);
             if token.is_none() {
-                return sent(Attempt::Answered(Ok(CallReply::Enis(enis))), delivery);
+                return sent(Attempt::Answered(Ok(reply(enis))), delivery);
             }
         }
     }
@@ -159,7 +202,7 @@ impl Client {
         let eni = call.eni().map_or("", EniId::as_str);
         let mut params = pairs(&[("NetworkInterfaceId", eni)]);
         match call {
-            Call::DescribeEnis => params.clear(),
+            Call::DescribeEnis | Call::DescribeOrphans(_) => params.clear(),
             Call::CreateEni {
                 token,
                 subnet,
@@ -177,7 +220,8 @@ impl Client {
                     (TAG_INSTANCE, self.instance.clone()),
                     (TAG_CREATED_AT, wall.to_string()),
                     (TAG_TOKEN, token.as_str().to_owned()),
-                    (TAG_CLUSTER, "torture".to_owned()),
+                    (TAG_CLUSTER, CLUSTER.to_owned()),
+                    (TAG_OWNER, OWNER.to_owned()),
                 ];
                 for (n, (key, value)) in (1..).zip(tags) {
                     let name = |what| format!("TagSpecification.1.Tag.{n}.{what}");
@@ -236,14 +280,14 @@ impl Client {
             Call::DetachEni { attachment, .. } => {
                 params = pairs(&[("AttachmentId", attachment.as_str())]);
             }
-            Call::DeleteEni { .. } => {}
+            Call::DeleteEni { .. } | Call::DeleteOrphan { .. } => {}
         }
         params
     }
 
     fn reply(&self, call: &Call, answer: &Element<'_>) -> Option<CallReply> {
         Some(match call {
-            Call::DescribeEnis => return None,
+            Call::DescribeEnis | Call::DescribeOrphans(_) => return None,
             Call::CreateEni { .. } => {
                 CallReply::Created(self.facts(answer.child("networkInterface")?)?)
             }
@@ -270,7 +314,8 @@ impl Client {
             Call::DeleteOnTermination { .. }
             | Call::Unassign { .. }
             | Call::DetachEni { .. }
-            | Call::DeleteEni { .. } => CallReply::Done,
+            | Call::DeleteEni { .. }
+            | Call::DeleteOrphan { .. } => CallReply::Done,
         })
     }
 
@@ -330,16 +375,42 @@ impl Client {
         if !for_pods || (card != 0 && !self.all_cards) {
             return false;
         }
-        let tags = eni.items("tagSet");
-        let tag = |key: &str| {
-            let found = tags.iter().find(|tag| tag.text("key") == Some(key))?;
-            found.text("value")
-        };
+        let tag = |key: &str| tag_of(eni, key);
         match tag(TAG_NO_MANAGE) {
             Some(value) => value != "true",
             None => tag(TAG_INSTANCE) == Some(self.instance.as_str()),
         }
     }
+}
+
+/// As `loose` of crates/cloud/src/ec2/orphans.rs; here the tag has seconds.
+fn loose(eni: &Element<'_>, wall: u64) -> Option<LooseEni> {
+    let tag = |key: &str| tag_of(eni, key).map(str::to_owned);
+    let created_at = tag(TAG_CREATED_AT).and_then(|text| text.parse::<u64>().ok());
+    Some(LooseEni {
+        id: EniId::new(eni.text("networkInterfaceId")?),
+        vpc_id: VpcId::new(eni.text("vpcId")?),
+        going: eni.text("status") == Some("pending")
+            || eni
+                .child("attachment")
+                .is_some_and(|at| at.text("status") == Some("detaching")),
+        available: eni.text("status") == Some("available") && eni.child("attachment").is_none(),
+        description: eni.text("description").unwrap_or_default().to_owned(),
+        instance: tag(TAG_INSTANCE).map(InstanceId::new),
+        cluster: tag(TAG_CLUSTER),
+        owner: tag(TAG_OWNER),
+        token: tag(TAG_TOKEN).map(ClientToken::new),
+        no_manage: tag(TAG_NO_MANAGE).is_some_and(|value| value != "false"),
+        age: created_at
+            .and_then(|at| wall.checked_sub(at))
+            .map(Duration::from_secs),
+    })
+}
+
+fn tag_of<'e>(eni: &'e Element<'_>, key: &str) -> Option<&'e str> {
+    let tags = eni.items("tagSet");
+    let found = tags.iter().find(|tag| tag.text("key") == Some(key))?;
+    found.text("value")
 }
 
 fn place(attachment: &Element<'_>) -> Option<Place> {

@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) state: Option<State>,
     /// Its pool has read the books.
     pub(crate) started: bool,
+    /// There were none, and it knows that there should have been: it looks for what they knew.
+    pub(crate) seeks: bool,
     /// Whether the instance runs.
     pub(crate) up: bool,
     /// It comes back as another instance.
@@ -68,6 +70,8 @@ pub(crate) struct Node {
     /// When calls were made lately, for the budget.
     pub(crate) calls_at: Vec<u64>,
     pub(crate) calls_made: u64,
+    /// When calls of sweeps were made lately.
+    pub(crate) sweeps_at: Vec<u64>,
 }
 
 /// A call on its way.
@@ -143,6 +147,8 @@ pub(crate) struct Knowledge {
     pub(crate) until: BTreeMap<EniId, u64>,
     /// The same, for ENIs that it does not know of.
     pub(crate) all: u64,
+    /// The same, for ENIs that are attached to nothing.
+    pub(crate) loose: u64,
 }
 
 /// The disk with the books.
@@ -189,8 +195,8 @@ impl Disk {
                 let at = (bytes.len() - 1) * usize::from(at) / 1000;
                 bytes[at] ^= 1;
             }
-            Some(Fate::Newer) => replace(&mut bytes, "weir-books/2", "weir-books/9"),
-            Some(Fate::Foreign) => replace(&mut bytes, "weir-books/2", "else-books/2"),
+            Some(Fate::Newer) => replace(&mut bytes, "weir-books/3", "weir-books/9"),
+            Some(Fate::Foreign) => replace(&mut bytes, "weir-books/3", "else-books/3"),
         }
         match books::decode(ours, &bytes) {
             Ok(ledger) => (Some(ledger), Met::BooksFound),

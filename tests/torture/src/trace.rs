@@ -37,8 +37,10 @@ impl Trace {
 
     pub(crate) fn event(&mut self, now: u64, n: usize, event: &Event) {
         let kind = match event {
-            Event::Start { books, seen } => {
-                100 + u64::from(books.is_some()) * 2 + u64::from(seen.is_some())
+            Event::Start { books, seen, lost } => {
+                100 + u64::from(*lost) * 4
+                    + u64::from(books.is_some()) * 2
+                    + u64::from(seen.is_some())
             }
             Event::Add(add) => 110 + add.request.0 * 1000,
             Event::Cancel(request) => 111 + request.0 * 1000,
@@ -116,9 +118,10 @@ impl Trace {
 /// Without what nobody reads.
 fn short(event: &Event) -> String {
     match event {
-        Event::Start { books, seen } => {
+        Event::Start { books, seen, lost } => {
             let books = books.as_ref().map(|it| (it.version, it.grants.len()));
-            format!("Start {{ books: {books:?}, seen: {} }}", seen.is_some())
+            let seen = seen.is_some();
+            format!("Start {{ books: {books:?}, seen: {seen}, lost: {lost} }}")
         }
         Event::Add(add) => format!(
             "Add {{ request: {}, sandbox: {}, deadline: {:?} }}",

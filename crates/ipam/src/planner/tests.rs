@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::{Dial, Families, InstanceLimits, Settings, Warm, WarmTargets};
+use crate::{Dial, Families, InstanceLimits, Settings, Sweep, Warm, WarmTargets};
 
 /// An m5.large: three ENIs of nine addresses for pods.
 fn m5_large() -> InstanceLimits {
@@ -36,6 +36,7 @@ fn settings(warm: Warm) -> Settings {
         cooldown: Duration::from_secs(30),
         subnets: Vec::new(),
         cluster_size: 0,
+        sweep: Sweep::Off,
     }
 }
 

@@ -83,6 +83,16 @@ impl State {
                 })
             }
         });
+        if call.sweeps() {
+            // Whether it works says nothing of what pods need: other permissions may go with it.
+            if let Err(error) = &outcome
+                && error.kind == CallErrorKind::Throttled
+            {
+                self.governor.throttled(call.action(), self.now);
+            }
+            self.swept(call, since, outcome);
+            return;
+        }
         let changes = call != Call::DescribeEnis;
         match &outcome {
             Ok(_) => {
@@ -109,7 +119,9 @@ impl State {
             | Call::AttachEni { .. }
             | Call::DeleteOnTermination { .. }
             | Call::DetachEni { .. }
-            | Call::DeleteEni { .. } => {
+            | Call::DeleteEni { .. }
+            | Call::DescribeOrphans(_)
+            | Call::DeleteOrphan { .. } => {
                 let at = self
                     .intents
                     .iter()
@@ -381,6 +393,7 @@ impl State {
                         "an ENI may have been made with client token {} and be left over: {error}",
                         intent.token
                     ));
+                    self.seek_own_orphans();
                 }
                 self.changed();
                 self.set_back(spot, error);
@@ -513,6 +526,7 @@ fn answers(reply: &CallReply, call: &Call) -> bool {
     match (reply, call) {
         (CallReply::Assigned(slots), Call::Assign { .. }) => !slots.is_empty(),
         (CallReply::Enis(_), Call::DescribeEnis)
+        | (CallReply::Orphans(_), Call::DescribeOrphans(_))
         | (CallReply::Created(_), Call::CreateEni { .. })
         | (CallReply::Attached(_), Call::AttachEni { .. })
         | (
@@ -520,7 +534,8 @@ fn answers(reply: &CallReply, call: &Call) -> bool {
             Call::DeleteOnTermination { .. }
             | Call::Unassign { .. }
             | Call::DetachEni { .. }
-            | Call::DeleteEni { .. },
+            | Call::DeleteEni { .. }
+            | Call::DeleteOrphan { .. },
         ) => true,
         _ => false,
     }

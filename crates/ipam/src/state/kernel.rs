@@ -151,6 +151,9 @@ impl State {
         let cooled = now.after(self.settings.cooldown);
         let unknown = in_use.iter().filter(|ip| self.pool.claim(ip).is_none());
         self.preparation.strangers = unknown.copied().collect();
+        if !self.preparation.strangers.is_empty() {
+            self.seek_orphans_without_books();
+        }
         self.claim_for_strays();
         let gone: Vec<(IpAddr, IpNet)> = self
             .pool

@@ -62,6 +62,7 @@ impl State {
                 self.describe_setback = None;
                 self.merge(id, asked, &enis);
                 if self.phase == Phase::Loading {
+                    self.seek_orphans_if_not_the_first(&enis);
                     self.phase = Phase::Running;
                     self.preparation.due = Some(self.now);
                 }
@@ -93,6 +94,11 @@ impl State {
             .filter(|(_, eni)| outweighs(eni, asked))
             .map(|(id, _)| id.clone())
             .collect();
+        // What others took off the node they may have deleted or not.
+        let taken = |id: &EniId| self.pool.eni(id).is_some_and(Eni::is_ours) && !self.goes(id);
+        if missing.iter().any(taken) {
+            self.seek_own_orphans();
+        }
         for id in &missing {
             self.lose_eni(id);
         }

@@ -3,7 +3,7 @@
 use super::{Intent, Phase, State};
 use crate::pool::{Claim, Claimed, Eni, Holding, Life, Pool};
 use crate::{
-    AddressEntry, AddressView, CoolingEntry, EniEntry, EniId, EniIntent, EniState, EniView,
+    AddressEntry, AddressView, Call, CoolingEntry, EniEntry, EniId, EniIntent, EniState, EniView,
     GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, SlotView, Time, Tombstone,
     Totals, WaiterView,
 };
@@ -48,6 +48,7 @@ impl State {
             cooling: cooling.collect(),
             intents: self.intents.iter().map(Intent::entry).collect(),
             tombstones: tombstones.collect(),
+            orphans: self.sweeps.seeks_own(),
         }
     }
 
@@ -128,12 +129,14 @@ impl State {
             ipv6,
             enis,
             waiters: waiters.collect(),
-            pending_calls: self.pending_calls(),
+            pending_calls: self.pending_calls(|_| true),
         }
     }
 
-    pub(super) fn pending_calls(&self) -> Vec<PendingCallView> {
-        let calls = self.calls.values().map(|pending| PendingCallView {
+    /// Those of intents, and of the others these.
+    pub(super) fn pending_calls(&self, these: impl Fn(&Call) -> bool) -> Vec<PendingCallView> {
+        let calls = self.calls.values().filter(|pending| these(&pending.call));
+        let calls = calls.map(|pending| PendingCallView {
             action: pending.call.action(),
             eni: pending.call.eni().cloned(),
             since: pending.since,

@@ -238,7 +238,7 @@ impl State {
         let held = self.governor.held(self.now);
         let held = held.filter(|held| !gives_back(held.action));
         waits_for.extend(held.map(WaitsFor::Governor));
-        let calls = self.pending_calls().into_iter();
+        let calls = self.pending_calls(|call| !call.sweeps()).into_iter();
         let calls = calls.filter(|call| !gives_back(call.action));
         waits_for.extend(calls.map(|call| WaitsFor::Call {
             action: call.action,

@@ -118,7 +118,7 @@ async fn distrusted() -> anyhow::Result<()> {
     plugin.add("one").await?;
     node.stop_ipamd().await?;
     let whole = fs::read_to_string(node.books())?;
-    let newer = whole.replace("weir-books/2", "weir-books/9999");
+    let newer = whole.replace("weir-books/3", "weir-books/9999");
     assert_ne!(newer, whole);
     let torn = whole[..whole.len() / 2].to_owned();
     for (kind, content) in [("empty", String::new()), ("torn", torn), ("newer", newer)] {

@@ -7,8 +7,8 @@ use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{Latencies, LaunchSpec, SimTime, Size, Throttling, World, WorldConfig};
 use ipam::{
-    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, Settings, SubnetChoice, SubnetId, VpcId,
-    Warm, WarmTargets,
+    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, Settings, SubnetChoice, SubnetId, Sweep,
+    VpcId, Warm, WarmTargets,
 };
 use torture::imds;
 use torture::queue::Queue;
@@ -16,7 +16,7 @@ use torture::queue::Queue;
 use super::{Fleet, Truth};
 use crate::act::Weather;
 use crate::cover::{Cover, Met};
-use crate::ec2::Client;
+use crate::ec2::{CLUSTER, Client};
 use crate::node::{Disk, Kernel, Knowledge, Node, PodSlot};
 use crate::trace::Trace;
 
@@ -105,6 +105,7 @@ impl Fleet {
             life: 1,
             state: None,
             started: false,
+            seeks: false,
             up: true,
             replaced: false,
             wake: None,
@@ -129,6 +130,7 @@ impl Fleet {
             knows: Knowledge::default(),
             calls_at: Vec::new(),
             calls_made: 0,
+            sweeps_at: Vec::new(),
         }
     }
 
@@ -249,8 +251,19 @@ impl Fleet {
             max_pods,
             cooldown: Duration::from_secs([0, 1, 5, 30, 30, 30][dice.below(6)]),
             subnets,
-            cluster_size: [0, 20, 20, 60][dice.below(4)],
+            cluster_size: [0, 4, 20, 60][dice.below(4)],
+            sweep: self.sweep(dice),
         }
+    }
+
+    fn sweep(&mut self, dice: &mut Dice) -> Sweep {
+        let (sweep, met) = match dice.below(6) {
+            0 => (Sweep::Off, Met::SetNoSweep),
+            1 => (Sweep::Own, Met::SetSweepOwn),
+            _ => (Sweep::Cluster(CLUSTER.to_owned()), Met::SetSweepCluster),
+        };
+        self.cover.met(met);
+        sweep
     }
 }
 

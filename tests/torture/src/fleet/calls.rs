@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_sim::{Ec2Error, Effect as Strike, Fault, Refused, SimTime, When};
-use ipam::{Call, CallError, CallErrorKind, CallId, CallReply, Event, SlotKind};
+use ipam::{Call, CallError, CallErrorKind, CallId, CallReply, Event, SlotKind, Whose};
 use torture::sdk::{self, Next};
 
 use super::{Fleet, Job};
@@ -120,6 +120,7 @@ impl Fleet {
                     }
                 }
             }
+            Ok(CallReply::Orphans(_)) => node.knows.loose = flight.view,
             Ok(CallReply::Created(facts)) => {
                 node.knows.changed.insert(facts.id.clone(), self.now);
             }
@@ -206,6 +207,9 @@ fn met_call(call: &Call) -> Met {
         Call::Unassign { .. } => Met::CallUnassign,
         Call::DetachEni { .. } => Met::CallDetach,
         Call::DeleteEni { .. } => Met::CallDelete,
+        Call::DescribeOrphans(Whose::Instance) => Met::CallOrphansOwn,
+        Call::DescribeOrphans(Whose::Cluster) => Met::CallOrphansCluster,
+        Call::DeleteOrphan { .. } => Met::CallDeleteOrphan,
     }
 }
 

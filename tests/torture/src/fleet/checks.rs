@@ -6,17 +6,22 @@ use std::net::IpAddr;
 use aws_sim::world::AttachmentStatus;
 use ipam::{
     AddressState, Call, EniId, EniState, Family, Grant, GrantedAddress, Mode, PoolView, Reason,
-    Refusal, SlotKind, Time,
+    Refusal, SlotKind, Sweep, Time,
 };
 use ipnet::IpNet;
 
 use super::Fleet;
 use crate::cover::Met;
-use crate::ec2::{TAG_INSTANCE, TAG_NO_MANAGE};
+use crate::ec2::{CLUSTER, TAG_CLUSTER, TAG_INSTANCE, TAG_NO_MANAGE};
 
 /// So many calls in a minute, also when every ENI is stuck on its way in or out, and two for each pod that the node
 /// takes.
 const BUDGET: usize = 120;
+/// So many calls in an hour to look for what is left over and to delete it, also where others leave ENI after ENI.
+const SWEEPS: usize = 100;
+/// An ENI is left over when it has been attached to nothing for so long: what is between two sightings of it, but for the
+/// time that EC2 may lag.
+const LEFT: u64 = 5 * 60_000 - 10_000;
 
 impl Fleet {
     /// What EC2 holds for running nodes, by slot.
@@ -171,15 +176,29 @@ impl Fleet {
         let node = &mut self.nodes[n];
         node.calls_at.retain(|at| at + 60_000 > now);
         node.calls_at.push(now);
-        node.calls_made += 1;
+        if call.sweeps() {
+            node.sweeps_at.retain(|at| at + 3_600_000 > now);
+            node.sweeps_at.push(now);
+        } else {
+            node.calls_made += 1;
+        }
+        let sweeps = node.sweeps_at.len();
         let (calls, pods) = (node.calls_at.len(), node.pods.len());
         self.most_calls = self.most_calls.max(calls);
         if calls > BUDGET + 2 * pods {
             self.fail(9, format!("node {n} makes {calls} calls within a minute"));
             return;
         }
+        if sweeps > SWEEPS {
+            self.fail(
+                9,
+                format!("node {n} makes {sweeps} calls of a sweep within an hour"),
+            );
+            return;
+        }
+        let node = &self.nodes[n];
         let busy = node.calls.values().any(|flight| match call.eni() {
-            None => matches!(call, Call::DescribeEnis) && flight.call == Call::DescribeEnis,
+            None => !matches!(call, Call::CreateEni { .. }) && flight.call == *call,
             Some(eni) => flight.call.eni() == Some(eni),
         });
         if busy {
@@ -187,7 +206,9 @@ impl Fleet {
             return;
         }
         self.check_in_books(n, call);
-        if let Some(eni) = call.eni() {
+        if let Call::DeleteOrphan { eni } = call {
+            self.check_is_left(n, eni);
+        } else if let Some(eni) = call.eni() {
             self.check_is_ours(n, eni, call);
         }
     }
@@ -196,7 +217,10 @@ impl Fleet {
         let ledger = self.nodes[n].disk.ledger();
         let intents = ledger.map_or(&[][..], |ledger| &ledger.intents);
         let known = match call {
-            Call::DescribeEnis | Call::Assign { .. } => true,
+            Call::DescribeEnis
+            | Call::DescribeOrphans(_)
+            | Call::DeleteOrphan { .. }
+            | Call::Assign { .. } => true,
             Call::CreateEni { token, .. } => intents.iter().any(|it| it.token == *token),
             Call::AttachEni { eni, .. }
             | Call::DeleteOnTermination { eni, .. }
@@ -257,6 +281,38 @@ impl Fleet {
                 return;
             }
         }
+    }
+
+    /// Rule 10 for what is swept: it is our cluster's, nobody keeps it, and nobody has come for it for long.
+    fn check_is_left(&mut self, n: usize, eni: &EniId) {
+        self.aws.advance(self.sim_now());
+        let Some(it) = self.aws.eni(&aws_sim::EniId::from(eni.as_str())) else {
+            return;
+        };
+        let node = &self.nodes[n];
+        let tag = |key: &str| it.tags.get(key).map(String::as_str);
+        let own = tag(TAG_INSTANCE) == Some(node.instance.as_str());
+        let may = match node.settings.sweep {
+            Sweep::Off => false,
+            Sweep::Own => own,
+            Sweep::Cluster(_) => tag(TAG_INSTANCE).is_some(),
+        };
+        let ours = may && tag(TAG_CLUSTER) == Some(CLUSTER) && tag(TAG_NO_MANAGE).is_none();
+        // EC2 refuses what is attached; and what was tagged after the last look was not seen.
+        let excused = it.attachment.is_some()
+            || self
+                .foreign
+                .get(eni)
+                .is_some_and(|since| *since >= node.knows.loose);
+        let idle = self.now.saturating_sub(it.idle_since.as_millis());
+        if excused || (ours && idle >= LEFT) {
+            return;
+        }
+        let what = format!(
+            "node {n} deletes {eni} as left over; ours: {ours}, for {idle} ms: {:?}",
+            it.tags
+        );
+        self.fail(10, what);
     }
 
     fn check_is_ours(&mut self, n: usize, eni: &EniId, call: &Call) {

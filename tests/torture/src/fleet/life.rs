@@ -2,7 +2,7 @@
 
 use aws_sim::LaunchSpec;
 use aws_sim::world::AttachmentStatus;
-use ipam::{Effect, EniId, Event, IntentStage, Ledger, SeenEni, State};
+use ipam::{Effect, EniId, Event, IntentStage, Ledger, SeenEni, State, Sweep};
 use torture::imds;
 
 use super::{Fleet, Job};
@@ -13,6 +13,8 @@ use crate::node::{Phase, Waiting};
 
 /// Requests of a process that has died are on the wire no longer than this.
 const ON_THE_WIRE: u64 = 100;
+/// A start without books so long after the machine's is not the first.
+const LATE: u64 = 16 * 60_000;
 /// How often IMDS is looked at.
 const POLL: u64 = 30_000;
 
@@ -168,8 +170,20 @@ impl Fleet {
         let by_bytes = self.nodes[n].chance(100);
         let (ledger, met) = self.nodes[n].disk.read(&identity, by_bytes);
         self.cover.met(met);
+        // As `open_books` of ipamd/src/main.rs.
+        let lost = ledger.is_none()
+            && !matches!(
+                met,
+                Met::BooksFresh | Met::BooksLost | Met::BooksOtherInstance
+            );
+        self.nodes[n].seeks = (lost || self.now > self.nodes[n].booted_at + LATE)
+            && ledger.is_none()
+            && self.nodes[n].settings.sweep != Sweep::Off;
         if let Some(lost) = had.filter(|_| ledger.is_none()) {
             self.books_are_lost(n, &lost);
+        }
+        if self.nodes[n].seeks {
+            self.is_sought(n);
         }
         let seen = self.imds(n);
         let node = &mut self.nodes[n];
@@ -181,7 +195,7 @@ impl Fleet {
         }
         let found = ledger.is_some();
         let books = ledger;
-        self.step(n, Event::Start { books, seen });
+        self.step(n, Event::Start { books, seen, lost });
         self.nodes[n].started = self.nodes[n].life == life;
         if self.nodes[n].started && found {
             self.check_restored(n);
@@ -245,6 +259,16 @@ impl Fleet {
         }
     }
 
+    /// The node knows that its books are lost: what is left over it must find.
+    fn is_sought(&mut self, n: usize) {
+        let ours = self.nodes[n].instance.as_str();
+        let made_for =
+            |eni: &aws_sim::world::Eni| eni.tags.get(TAG_INSTANCE).is_some_and(|it| it == ours);
+        let enis = self.aws.enis().filter(|eni| made_for(eni));
+        let enis: Vec<EniId> = enis.map(|eni| EniId::new(eni.id.as_str())).collect();
+        self.left_over.retain(|id, _| !enis.contains(id));
+    }
+
     /// A Create that arrived after its ipamd died: books that know its intent make it theirs.
     pub(super) fn left_if_unknown(&mut self, n: usize, eni: &EniId) {
         let token = self
@@ -257,7 +281,7 @@ impl Fleet {
             let mut intents = ledger.intents.iter();
             intents.any(|it| it.token.as_str() == token)
         });
-        if !known {
+        if !known && !self.nodes[n].seeks {
             self.left_over.insert(eni.clone(), Met::ExBooksLeak);
         }
     }

@@ -13,6 +13,7 @@ use crate::*;
 
 mod growth;
 mod lifecycle;
+mod orphans;
 mod truth;
 
 fn described(world: &World) -> usize {

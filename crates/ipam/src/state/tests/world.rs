@@ -33,6 +33,7 @@ pub(super) enum Fate {
 struct ModelEni {
     facts: EniFacts,
     token: Option<ClientToken>,
+    made_at: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(super) struct World {
     settings: Settings,
     pub(super) disk: Ledger,
     enis: BTreeMap<EniId, ModelEni>,
+    /// ENIs that others have left, attached to nothing; with when, and their age then.
+    pub(super) loose: BTreeMap<EniId, (LooseEni, u64)>,
     made: u32,
     pub(super) subnet_left: u32,
     next_address: u32,
@@ -114,6 +117,7 @@ pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Sett
         cooldown: Duration::from_millis(COOLDOWN),
         subnets: Vec::new(),
         cluster_size: 0,
+        sweep: Sweep::Off,
     }
 }
 
@@ -137,6 +141,7 @@ pub(super) fn fresh() -> Event {
     Event::Start {
         books: None,
         seen: None,
+        lost: false,
     }
 }
 
@@ -172,6 +177,7 @@ impl World {
             settings,
             disk: Ledger::default(),
             enis: BTreeMap::new(),
+            loose: BTreeMap::new(),
             made: 0,
             subnet_left: 1_000,
             next_address: 0,
@@ -216,6 +222,16 @@ impl World {
     /// Everything works until nothing is left to do at this moment.
     pub(super) fn calm(&mut self) {
         self.go_on_until(|world| world.todo.is_empty() && world.replies.is_empty());
+    }
+
+    /// Everything works but this, until nothing else is left to do at this moment.
+    pub(super) fn calm_but(&mut self, what: impl Fn(&Effect) -> bool) {
+        while let Some(at) = self.todo.iter().position(|effect| !what(effect)) {
+            self.carry_out(at, Fate::Works);
+            while !self.replies.is_empty() {
+                self.deliver(0);
+            }
+        }
     }
 
     /// Everything works, and time goes on, until this is to be done.
@@ -321,6 +337,10 @@ impl World {
 
     /// ipamd starts with the books that are on disk, and with what IMDS shows: it may be behind.
     pub(super) fn restart(&mut self, seen: Option<Vec<SeenEni>>) {
+        self.restart_with(Some(self.disk.clone()), seen, false);
+    }
+
+    fn restart_with(&mut self, books: Option<Ledger>, seen: Option<Vec<SeenEni>>, lost: bool) {
         self.todo.clear();
         self.replies.clear();
         self.waiting.clear();
@@ -330,10 +350,7 @@ impl World {
         self.routed.clear();
         self.set_up.clear();
         self.prepared = false;
-        self.step(Event::Start {
-            books: Some(self.disk.clone()),
-            seen,
-        });
+        self.step(Event::Start { books, seen, lost });
     }
 
     /// ipamd dies just after its last write of the books, before it could say so to anybody.
@@ -349,6 +366,16 @@ impl World {
         self.owned.clear();
         self.cooling.clear();
         self.crash(true);
+    }
+
+    /// ipamd dies, and its books are damaged; it knows no more than that there were some.
+    pub(super) fn crash_with_books_that_are_not_trusted(&mut self) {
+        self.owned.clear();
+        self.cooling.clear();
+        self.links.clear();
+        self.disk = Ledger::default();
+        self.books_lost = true;
+        self.restart_with(None, None, true);
     }
 
     /// The same as Wake at this very moment must ask for nothing more.
@@ -534,7 +561,12 @@ impl World {
                 }
                 self.assert_unused(slots);
             }
-            Call::DescribeEnis | Call::Assign { .. } => {}
+            Call::DeleteOrphan { eni } => {
+                let mut known = intents.iter().filter_map(|intent| intent.stage.eni());
+                assert!(known.all(|it| it != eni), "{eni} is not left over");
+                assert!(self.state.pool.eni(eni).is_none(), "{eni} is the pool's");
+            }
+            Call::DescribeEnis | Call::DescribeOrphans(_) | Call::Assign { .. } => {}
         }
         let busy = self.todo.iter().any(|effect| {
             matches!(effect, Effect::Call(_, other) if call.eni().is_some() && other.eni() == call.eni())
@@ -612,12 +644,14 @@ impl World {
             Event::Start {
                 books: Some(ledger.clone()),
                 seen: None,
+                lost: false,
             },
         );
         let reread = again.ledger();
         assert_eq!(reread.grants, ledger.grants);
         assert_eq!(reread.intents, ledger.intents);
         assert_eq!(reread.tombstones, ledger.tombstones);
+        assert_eq!(reread.orphans, ledger.orphans);
     }
 
     /// Carries out the nth thing that the pool wants done.
@@ -746,6 +780,44 @@ impl World {
         enis.filter(|facts| !kept(facts)).collect()
     }
 
+    /// Somebody leaves an ENI that is attached to nothing.
+    pub(super) fn leave_loose(&mut self, eni: LooseEni) {
+        self.loose.insert(eni.id.clone(), (eni, self.now));
+    }
+
+    /// What is attached to nothing.
+    fn loose(&self) -> impl Iterator<Item = LooseEni> {
+        let others = self.loose.values().cloned();
+        let others = others.map(|(eni, since)| LooseEni {
+            age: eni
+                .age
+                .map(|age| age + Duration::from_millis(self.now - since)),
+            ..eni
+        });
+        let cluster = match &self.settings.sweep {
+            Sweep::Cluster(name) => Some(name.clone()),
+            Sweep::Off | Sweep::Own => None,
+        };
+        let ours = self
+            .enis
+            .values()
+            .filter(|eni| eni.facts.attachment.is_none());
+        let ours = ours.map(move |eni| LooseEni {
+            id: eni.facts.id.clone(),
+            vpc_id: self.node.vpc_id.clone(),
+            available: true,
+            going: false,
+            description: format!("aws-K8S-{}", self.node.instance_id),
+            instance: Some(self.node.instance_id.clone()),
+            owner: cluster.as_ref().map(|_| "amazon-vpc-cni".to_owned()),
+            cluster: cluster.clone(),
+            token: eni.token.clone(),
+            no_manage: false,
+            age: Some(Duration::from_millis(self.now - eni.made_at)),
+        });
+        others.chain(ours)
+    }
+
     pub(super) fn held_by_ec2(&self) -> u64 {
         self.enis
             .values()
@@ -782,6 +854,7 @@ impl World {
         let eni = ModelEni {
             facts: facts.clone(),
             token,
+            made_at: self.now,
         };
         self.enis.insert(id, eni);
         facts
@@ -937,7 +1010,9 @@ impl World {
                 eni.facts.attachment = None;
                 Ok(CallReply::Done)
             }
-            Call::DeleteEni { eni } => match self.enis.get(eni) {
+            Call::DescribeOrphans(_) => Ok(CallReply::Orphans(self.loose().collect())),
+            Call::DeleteOrphan { eni } if self.loose.remove(eni).is_some() => Ok(CallReply::Done),
+            Call::DeleteEni { eni } | Call::DeleteOrphan { eni } => match self.enis.get(eni) {
                 None => refuse(CallErrorKind::NotFound),
                 Some(found) if found.facts.attachment.is_some() => refuse(CallErrorKind::InUse),
                 Some(_) => {

@@ -111,7 +111,14 @@ impl Fleet {
             let first = self.below(LOOK);
             self.push(first, Job::Look(n));
         }
-        self.step(n, Event::Start { books, seen });
+        self.step(
+            n,
+            Event::Start {
+                books,
+                seen,
+                lost: false,
+            },
+        );
     }
 
     /// All ipamds die and start again, in the same moment.

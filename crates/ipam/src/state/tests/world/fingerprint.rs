@@ -23,6 +23,7 @@ impl World {
             settings: _,
             disk,
             enis,
+            loose,
             made,
             subnet_left,
             next_address,
@@ -59,7 +60,7 @@ impl World {
         let mut text = String::with_capacity(16_384);
         write!(
             text,
-            "{disk:?}{enis:?}{made}{subnet_left}{next_address}{fragmented}{routed:?}{set_up:?}{prepared}{books_lost}\
+            "{disk:?}{enis:?}{loose:?}{made}{subnet_left}{next_address}{fragmented}{routed:?}{set_up:?}{prepared}{books_lost}\
              {imds}{links:?}{todo:?}{replies:?}{:?}{:?}{:?}{:?}",
             wake.map(Time),
             waiting.collect::<Vec<_>>(),
@@ -109,6 +110,7 @@ fn write_state(text: &mut String, state: &State) {
         written,
         disk_setback,
         preparation,
+        sweeps,
         wake_at,
         effects: _,
     } = state;
@@ -116,7 +118,7 @@ fn write_state(text: &mut String, state: &State) {
         text,
         "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{farewells:?}{intents:?}{tombstones:?}\
          {shrink_at:?}{supply_before:?}{lost_before}{warm_at:?}{calls:?}{next_call:?}{setbacks:?}{at_once:?}{last_error:?}{describe_setback:?}{describe_at:?}\
-         {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{wake_at:?}"
+         {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{sweeps:?}{wake_at:?}"
     )
     .unwrap();
     for (id, eni) in pool.enis() {

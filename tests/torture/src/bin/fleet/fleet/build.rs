@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{LaunchSpec, Request, SimTime, SubnetId, Throttling, World, WorldConfig};
-use ipam::{Families, Settings, Warm};
+use ipam::{Families, Settings, Sweep, Warm};
 use ipnet::Ipv4Net;
+use torture::ec2::CLUSTER;
 use torture::imds;
 use torture::queue::Queue;
 
@@ -77,6 +78,7 @@ impl Fleet {
                 cooldown: Duration::from_secs(30),
                 subnets: Vec::new(),
                 cluster_size: plan.cluster_size,
+                sweep: Sweep::Cluster(CLUSTER.to_owned()),
             },
             dice: Dice::new(plan.seed),
             queue: Queue::default(),
