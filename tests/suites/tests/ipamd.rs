@@ -15,6 +15,8 @@ use std::process::ExitCode;
 
 #[path = "ipamd/access.rs"]
 mod access;
+#[path = "ipamd/frugal.rs"]
+mod frugal;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
@@ -29,6 +31,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/survival.rs"]
+mod survival;
 
 fn main() -> ExitCode {
     let tests = [
@@ -39,6 +43,8 @@ fn main() -> ExitCode {
         restart::tests(),
         access::tests(),
         outward::tests(),
+        frugal::tests(),
     ];
-    suites::harness::run("ipamd", tests.into_iter().flatten().collect())
+    let tests = tests.into_iter().flatten().collect();
+    suites::harness::run_beside("ipamd", survival::tests(), tests)
 }
