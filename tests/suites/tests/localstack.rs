@@ -293,7 +293,7 @@ async fn loses_an_eni(stand: &Stand) -> anyhow::Result<()> {
     ensure!(seen.len() == pods, "an address was given twice: {seen:?}");
     // Pods on it have lost their addresses; those to come get others, on a new ENI.
     let id = |eni: &proto::v1::Eni| eni.eni_id.clone();
-    let pool = wait_for_pool(stand, "a new ENI beside the one that is gone", |pool| {
+    wait_for_pool(stand, "a new ENI beside the one that is gone", |pool| {
         let whole = |eni: &&proto::v1::Eni| eni.state() == EniState::Ready;
         let whole: Vec<_> = pool.enis.iter().filter(whole).map(id).collect();
         whole.len() == 2 && !whole.contains(&second.id)
@@ -302,6 +302,7 @@ async fn loses_an_eni(stand: &Stand) -> anyhow::Result<()> {
     let refusal = "InvalidNetworkInterfaceID.NotFound";
     ensure!(stand.log().contains(refusal), "{refusal} is not told");
     let added = add(stand, "loses-another").await?;
+    let pool = stand.pool().await?;
     let mut whole = pool.enis.iter().filter(|eni| eni.eni_id != second.id);
     ensure!(
         whole.any(|eni| eni.addresses.iter().any(|it| it.address == added)),

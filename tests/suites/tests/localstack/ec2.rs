@@ -111,8 +111,8 @@ fn eni(item: &str) -> anyhow::Result<Eni> {
 
 fn post(address: &str, form: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    // Its very first EC2 call builds a catalogue, for 5 s and more.
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    // Its very first EC2 call builds a catalogue, for 5 s where the machine is quiet.
+    stream.set_read_timeout(Some(Duration::from_mins(3)))?;
     // HTTP/1.0, so that the reply ends where the connection does. All read the service from the signature's scope, and
     // none checks the signature.
     write!(
