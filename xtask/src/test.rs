@@ -48,7 +48,7 @@ enum Suite {
     Ipamd,
     /// Plugin, ipamd and VPC together, with packets
     Pods,
-    /// ipamd against LocalStack's EC2 (needs Python and its package index)
+    /// ipamd against LocalStack's EC2, moto's and the simulated one (the first two need Python and its package index)
     Localstack,
     /// boto3, botocore and the AWS CLI against the simulated EC2 (needs Python and its package index)
     Botocore,

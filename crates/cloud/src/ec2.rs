@@ -47,7 +47,7 @@ const READS: Patience = Patience {
 };
 const MUTATIONS: Patience = Patience {
     attempts: 3,
-    attempt: Duration::from_secs(15),
+    attempt: Duration::from_secs(10),
     whole: Duration::from_secs(40),
 };
 /// The most that one page may hold; an instance has fewer ENIs, so one page is the rule.

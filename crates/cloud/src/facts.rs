@@ -213,6 +213,42 @@ mod tests {
         assert!(why.contains("eni-9 has no privateIpAddress"), "{why}");
     }
 
+    /// amazon-vpc-cni-k8s#915: an ENI without an attachment made aws-node crash.
+    #[test]
+    fn what_ec2_leaves_out_of_an_eni_is_named_or_does_without() {
+        let whole = NetworkInterfaceAttachment::builder()
+            .attachment_id("eni-attach-1")
+            .instance_id("i-1")
+            .device_index(1)
+            .status(AttachmentStatus::Attached);
+        let told = |attachment: Option<NetworkInterfaceAttachment>| {
+            let eni = NetworkInterface::builder()
+                .network_interface_id("eni-1")
+                .mac_address("02:00:0a:00:01:05")
+                .subnet_id("subnet-1")
+                .private_ip_address("10.0.1.5")
+                .tag_set(Tag::builder().key(TAG_INSTANCE).value("i-1").build())
+                .set_attachment(attachment)
+                .build();
+            let cidr = "10.0.1.0/24".parse().unwrap();
+            let facts = facts_of(&eni, Some(cidr), &InstanceId::new("i-1")).unwrap();
+            facts.attachment
+        };
+        assert!(told(Some(whole.clone().build())).is_some());
+        assert_eq!(told(None), None);
+        for less in [
+            whole.clone().set_attachment_id(None),
+            whole.clone().set_instance_id(None),
+            whole.clone().set_device_index(None),
+            whole.set_status(None),
+        ] {
+            assert_eq!(told(Some(less.build())), None);
+        }
+        let empty = NetworkInterface::builder().build();
+        let why = facts_of(&empty, None, &InstanceId::new("i-1")).unwrap_err();
+        assert!(why.contains("an ENI without id has no subnetId"), "{why}");
+    }
+
     #[test]
     fn an_enis_own_address_is_never_among_its_secondary_addresses() {
         let facts = eni(0, 0, NetworkInterfaceType::Interface, &[]);

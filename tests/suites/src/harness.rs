@@ -1,6 +1,7 @@
 //! The runner of a suite: in namespaces of its own, one test after another, skips told by name.
 
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -10,14 +11,24 @@ use vpc_lab::sandbox;
 /// How long anything may take that takes well under a second as a rule.
 pub const SOON: Duration = Duration::from_secs(20);
 
+/// Whose turn it is, of tests that take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Runs a suite. To be called first in `main`, before any thread: it enters the sandbox.
 ///
 /// Where the machine can't give a sandbox, each test is told as `SKIPPED <suite>::<test>: <why>`.
 #[must_use]
 pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
+    run_beside(suite, Vec::new(), tests)
+}
+
+/// The same for a suite with some tests that wait most of the time ([`waiting_test`]): they run beside the others.
+#[must_use]
+pub fn run_beside(suite: &str, waiting: Vec<Trial>, tests: Vec<Trial>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The tests share the names of namespaces, and two cores.
-    arguments.test_threads = Some(1);
+    // The others take turns: they share the names of namespaces, and two cores.
+    arguments.test_threads = Some(waiting.len() + 1);
+    let tests: Vec<Trial> = waiting.into_iter().chain(tests).collect();
     if arguments.list {
         return libtest_mimic::run(&arguments, tests).exit_code();
     }
@@ -38,6 +49,7 @@ pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
 /// A test of a suite, which fails by panicking or by answering an error.
 pub fn test(name: &str, body: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         body().map_err(|error| format!("{error:#}").into())
     })
 }
@@ -47,30 +59,60 @@ pub fn async_test<F>(name: &str, body: impl FnOnce() -> F + Send + 'static) -> T
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    test(name, move || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?
-            .block_on(body())
+    test(name, move || awaited(body))
+}
+
+/// A test that waits most of the time, and has a lab of its own: it runs beside the others.
+pub fn waiting_test<F>(name: &str, body: impl FnOnce() -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    Trial::test(name, move || {
+        awaited(body).map_err(|error| format!("{error:#}").into())
     })
+}
+
+fn awaited<F>(body: impl FnOnce() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(body())
 }
 
 /// Asks again and again until there is an answer.
 ///
 /// # Errors
 /// When asking fails, or there is no answer within [`SOON`].
-pub async fn eventually<T, F>(what: &str, mut ask: impl FnMut() -> F) -> anyhow::Result<T>
+pub async fn eventually<T, F>(what: &str, ask: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<Option<T>>>,
 {
-    let deadline = Instant::now() + SOON;
+    eventually_within(SOON, what, ask).await
+}
+
+/// The same, with more patience.
+///
+/// # Errors
+/// When asking fails, or there is no answer in time.
+pub async fn eventually_within<T, F>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask().await? {
             return Ok(answer);
         }
         if Instant::now() > deadline {
-            bail!("{what}: not within {SOON:?}");
+            bail!("{what}: not within {patience:?}");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

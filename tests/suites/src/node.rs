@@ -20,8 +20,9 @@ use vpc_lab::{Lab, Netns};
 
 use crate::programs;
 
-/// How long ipamd may take from its start to serving. It needs a few answers of IMDS and one of EC2.
-const START: Duration = Duration::from_secs(20);
+/// How long ipamd may take from its start to serving. It needs a few answers of IMDS and one of EC2: a second, or many
+/// where the machine is busy with other tests.
+const START: Duration = Duration::from_mins(1);
 
 /// A node of the lab with ipamd on it. Dropped, its ipamd is killed.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl<'lab> Node<'lab> {
     /// Starts ipamd and waits until it serves.
     ///
     /// # Errors
-    /// When it does not within 20 s, with the end of its log.
+    /// When it does not within a minute, with the end of its log.
     pub async fn start_ipamd(&mut self) -> anyhow::Result<()> {
         self.launch_ipamd()?;
         let deadline = Instant::now() + START;
@@ -192,7 +193,10 @@ impl<'lab> Node<'lab> {
     }
 
     /// Whether ipamd knows what the node holds, by its health service.
-    async fn serves(&self) -> anyhow::Result<bool> {
+    ///
+    /// # Errors
+    /// When ipamd can't be asked.
+    pub async fn serves(&self) -> anyhow::Result<bool> {
         let mut client = HealthClient::new(self.channel().await?);
         let health = client
             .check(HealthCheckRequest::default())

@@ -65,6 +65,8 @@ mod ipv6;
 mod metadata;
 #[path = "conformance/modify.rs"]
 mod modify;
+#[path = "localstack/moto.rs"]
+mod moto;
 #[path = "conformance/networks.rs"]
 mod networks;
 #[path = "conformance/peers.rs"]

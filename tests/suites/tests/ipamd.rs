@@ -19,6 +19,8 @@ mod access;
 mod cut_short;
 #[path = "ipamd/eni_tags.rs"]
 mod eni_tags;
+#[path = "ipamd/frugal.rs"]
+mod frugal;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
@@ -37,6 +39,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/survival.rs"]
+mod survival;
 #[path = "ipamd/tracking.rs"]
 mod tracking;
 
@@ -54,6 +58,8 @@ fn main() -> ExitCode {
         eni_tags::tests(),
         tracking::tests(),
         orphans::tests(),
+        frugal::tests(),
     ];
-    suites::harness::run("ipamd", tests.into_iter().flatten().collect())
+    let tests = tests.into_iter().flatten().collect();
+    suites::harness::run_beside("ipamd", survival::tests(), tests)
 }

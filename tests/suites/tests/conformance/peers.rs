@@ -1,27 +1,21 @@
 //! The other simulators, LocalStack and moto: started from PyPI in namespaces of their own, and asked the same.
 
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
-use suites::venv::Venv;
+use anyhow::ensure;
 use vpc_lab::Netns;
 use vpc_lab::netns::Running;
 
 use crate::check::{Check, Outcome, same};
 use crate::differences::Differences;
 use crate::ec2::{self, Ec2};
-use crate::{http, server, venv};
+use crate::{http, moto, server, venv};
 
 /// An image that moto ships.
 const IMAGE: &str = "ami-12c6146b";
 /// Neither lets anyone wait: what is not there after this is not coming.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// From its start to listening. The first one ever took a second.
-const START: Duration = Duration::from_secs(60);
 /// One check. LocalStack's very first call builds a catalogue, for 5 s and more.
 const ONE_CHECK: Duration = Duration::from_secs(60);
 
@@ -46,7 +40,7 @@ impl Peer {
     /// Installs it unless it is there. To be called outside the sandbox, which has no way to the index.
     pub(crate) fn install(self) -> anyhow::Result<()> {
         match self {
-            Peer::Moto => moto().install(),
+            Peer::Moto => moto::install(),
             Peer::LocalStack => venv::install(),
         }
     }
@@ -58,11 +52,12 @@ impl Peer {
             Peer::LocalStack => "conf-localstack",
         })?;
         let localstack;
-        let moto;
+        let moto_server;
         let address = match self {
             Peer::Moto => {
-                moto = start_moto(&netns)?;
-                moto.1
+                moto_server = moto::start(&netns)?;
+                let _: &Running = &moto_server;
+                moto::ADDRESS.parse()?
             }
             Peer::LocalStack => {
                 localstack = server::LocalStack::start(&netns)?;
@@ -121,48 +116,4 @@ async fn begin(ec2: &Ec2, seed: usize) -> Outcome {
     )
     .await?;
     same("status of the seed", seed.status, 200)
-}
-
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("moto")
-}
-
-fn moto() -> Venv {
-    Venv {
-        what: "moto (316 MB)",
-        packages: &["moto[server,ec2]==5.2.5"],
-        constraints: include_str!("constraints.txt"),
-        folder: folder(),
-    }
-}
-
-/// Starts moto's server and returns when it listens.
-fn start_moto(netns: &Netns) -> anyhow::Result<(Running, SocketAddr)> {
-    let address: SocketAddr = "127.0.0.1:5566".parse()?;
-    let log = folder().join("log");
-    let output = File::create(&log)?;
-    let mut command = Command::new(moto().program("moto_server"));
-    command
-        .args(["-H", "127.0.0.1", "-p", "5566"])
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", folder())
-        .env("LANG", "C.UTF-8")
-        // As strict as it can be told to be.
-        .env("MOTO_ENABLE_AMI_VALIDATION", "1")
-        .env("MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION", "1")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output);
-    let mut process = netns.spawn(command).context("starting moto_server")?;
-    let deadline = Instant::now() + START;
-    while netns.run(|| TcpStream::connect(address).is_err()) {
-        let ended = process.child().try_wait()?;
-        if ended.is_some() || Instant::now() > deadline {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!("moto does not start ({ended:?}):\n{said}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok((process, address))
 }

@@ -24,6 +24,14 @@ pub(crate) fn tests() -> Vec<Trial> {
             proxy,
         ),
         async_test(
+            "a_proxy_that_wants_a_password_gets_it_and_the_log_does_not",
+            authenticating_proxy,
+        ),
+        async_test(
+            "what_no_proxy_names_by_its_range_is_asked_directly",
+            no_proxy,
+        ),
+        async_test(
             "irsa_a_role_by_web_identity_signs_calls_and_is_taken_anew_before_it_expires",
             web_identity,
         ),
@@ -174,6 +182,58 @@ async fn proxy() -> anyhow::Result<()> {
         let line = format!("CONNECT ec2-fips.{}.api.aws:443 ", region.1);
         assert!(request.starts_with(&line), "{request}");
     }
+    node.stop_ipamd().await
+}
+
+async fn authenticating_proxy() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let refuses = |_: &str| Ok("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let proxy = Stub::start(lab.node("a").netns(), refuses)?;
+    let mut node = Node::new(&lab, "a")
+        .with(
+            "HTTPS_PROXY",
+            format!("http://weir:s3cret@{}", proxy.address),
+        )
+        .with("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", true)
+        .with("AWS_VPC_K8S_CNI_LOGLEVEL", "debug");
+    node.launch_ipamd()?;
+    let log = log_says(&node, "EC2 call failed").await?;
+    let asked = proxy.asked();
+    assert!(!asked.is_empty(), "{log}");
+    for request in &asked {
+        assert!(request.starts_with("CONNECT ec2."), "{request}");
+        // weir:s3cret
+        let password = "proxy-authorization: Basic d2VpcjpzM2NyZXQ=";
+        let password = password.to_ascii_lowercase();
+        assert!(
+            request.to_ascii_lowercase().contains(&password),
+            "{request}"
+        );
+    }
+    assert!(
+        !log.contains("s3cret") && !log.contains("d2VpcjpzM2NyZXQ"),
+        "{log}"
+    );
+    node.stop_ipamd().await
+}
+
+async fn no_proxy() -> anyhow::Result<()> {
+    let lab = lab()?;
+    // Nobody is there.
+    let proxied = |ranges: &str| {
+        Node::new(&lab, "a")
+            .with("HTTP_PROXY", "http://127.0.0.1:1")
+            .with("NO_PROXY", ranges)
+    };
+    let mut node = proxied("10.0.0.0/8,.cluster.local");
+    node.launch_ipamd()?;
+    log_says(&node, "EC2 call failed").await?;
+    assert!(lab.sim().calls().is_empty(), "{:#?}", lab.sim().calls());
+    node.stop_ipamd().await?;
+    // EC2 of the lab is at 198.51.100.10.
+    let mut node = proxied("10.0.0.0/8,198.51.100.0/24");
+    node.start_ipamd().await?;
+    assert!(!calls(&lab, "DescribeNetworkInterfaces").is_empty());
     node.stop_ipamd().await
 }
 

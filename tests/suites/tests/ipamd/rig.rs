@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -17,15 +18,24 @@ use tonic::{Request, Status};
 use tonic_types::{ErrorInfo, StatusExt};
 use vpc_lab::{Lab, LabConfig};
 
+/// The first of several labs at once prepares what they share.
+static STARTING: Mutex<()> = Mutex::new(());
+
 /// A lab with one m5.large: 3 ENIs of 10 slots.
 pub(crate) fn lab() -> anyhow::Result<Lab> {
     let mut config = LabConfig::default();
     config.nodes.truncate(1);
+    lab_of(config)
+}
+
+pub(crate) fn lab_of(config: LabConfig) -> anyhow::Result<Lab> {
+    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     let lab = Lab::start(config)?;
     // The books of the test before: of the same boot, and of an instance with the same id.
-    let folder = lab.node("a").run_dir();
-    fs::remove_dir_all(folder)?;
-    fs::create_dir_all(folder)?;
+    for node in lab.nodes() {
+        fs::remove_dir_all(node.run_dir())?;
+        fs::create_dir_all(node.run_dir())?;
+    }
     Ok(lab)
 }
 

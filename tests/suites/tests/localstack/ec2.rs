@@ -7,18 +7,20 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use vpc_lab::Netns;
 
-use crate::server::ADDRESS;
-
 /// A client within the namespace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ec2<'a> {
     pub(crate) netns: &'a Netns,
+    /// Where EC2 listens there.
+    pub(crate) address: &'a str,
 }
 
 /// An ENI on an instance.
 #[derive(Debug, Clone)]
 pub(crate) struct Eni {
     pub(crate) id: String,
+    pub(crate) attachment: String,
+    pub(crate) goes_with_the_instance: bool,
     pub(crate) mac: String,
     pub(crate) device_index: u32,
     pub(crate) group: String,
@@ -35,7 +37,7 @@ impl Ec2<'_> {
         }
         let reply = self
             .netns
-            .run(|| post(&form))
+            .run(|| post(self.address, &form))
             .with_context(|| format!("EC2's {action}"))?;
         let (head, body) = reply
             .split_once("\r\n\r\n")
@@ -73,6 +75,16 @@ impl Ec2<'_> {
         Ok(all.into_iter().map(|(_, tags)| tags).collect())
     }
 
+    /// How many ENIs carry our tag for this instance, attached or not.
+    pub(crate) fn tagged_with(self, instance_id: &str) -> anyhow::Result<usize> {
+        let filter = [
+            ("Filter.1.Name", "tag:node.k8s.amazonaws.com/instance_id"),
+            ("Filter.1.Value.1", instance_id),
+        ];
+        let xml = self.call("DescribeNetworkInterfaces", &filter)?;
+        Ok(items(&xml, "networkInterfaceSet").len())
+    }
+
     fn describe(self, instance_id: &str) -> anyhow::Result<String> {
         let filter = [
             ("Filter.1.Name", "attachment.instance-id"),
@@ -85,6 +97,8 @@ impl Ec2<'_> {
 fn eni(item: &str) -> anyhow::Result<Eni> {
     Ok(Eni {
         id: text(item, "networkInterfaceId")?.to_owned(),
+        attachment: text(item, "attachmentId")?.to_owned(),
+        goes_with_the_instance: text(item, "deleteOnTermination")? == "true",
         mac: text(item, "macAddress")?.to_owned(),
         device_index: text(item, "deviceIndex")?.parse()?,
         group: text(item, "groupId")?.to_owned(),
@@ -95,15 +109,15 @@ fn eni(item: &str) -> anyhow::Result<Eni> {
     })
 }
 
-fn post(form: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(ADDRESS)?;
-    // Its very first EC2 call builds a catalogue, for 5 s and more.
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    // HTTP/1.0, so that the reply ends where the connection does. LocalStack reads the service from the
-    // signature's scope and does not check the signature.
+fn post(address: &str, form: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    // Its very first EC2 call builds a catalogue, for 5 s where the machine is quiet.
+    stream.set_read_timeout(Some(Duration::from_mins(3)))?;
+    // HTTP/1.0, so that the reply ends where the connection does. All read the service from the signature's scope, and
+    // none checks the signature.
     write!(
         stream,
-        "POST / HTTP/1.0\r\nHost: {ADDRESS}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+        "POST / HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
          Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/ec2/aws4_request, \
          SignedHeaders=host, Signature=0\r\nContent-Length: {}\r\n\r\n{form}",
         form.len()

@@ -1,12 +1,12 @@
-//! One node with a real ipamd, and LocalStack as its EC2, all in one namespace.
+//! One node with a real ipamd, and somebody as its EC2, all in one namespace.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,55 +19,66 @@ use tonic::transport::{Channel, Endpoint};
 use vpc_lab::Netns;
 use vpc_lab::netns::Running;
 
+use crate::cloud::{Cloud, Server};
 use crate::ec2::{Ec2, Eni, text};
-use crate::imds::{self, Table};
-use crate::server::{self, LocalStack};
+use crate::imds::Table;
+use crate::server;
 
 const VPC: &str = "10.60.0.0/16";
-const SUBNET: &str = "10.60.1.0/24";
+/// Large: moto draws addresses blindly, and gives one twice where there are few.
+const SUBNET: &str = "10.60.0.0/17";
 const ZONE: &str = "us-east-1a";
-const RUN: &str = "/run/localstack-node";
 
 /// From its start to serving: a few answers of IMDS, and LocalStack's first answers, which take seconds.
 const START: Duration = Duration::from_secs(60);
 
-/// Taken down when dropped: ipamd first, LocalStack after it, the namespace last.
+/// Taken down when dropped: ipamd first, EC2 after it, the namespace last.
 #[derive(Debug)]
 pub(crate) struct Stand {
+    pub(crate) cloud: Cloud,
     pub(crate) instance_id: String,
-    _ipamd: Running,
+    ipamd: Mutex<Option<Running>>,
+    imds: SocketAddr,
     _links: Links,
-    _localstack: LocalStack,
+    _server: Server,
     netns: Arc<Netns>,
 }
 
 impl Stand {
-    /// Starts LocalStack, launches an instance there, gives it IMDS and links, and starts ipamd on it.
-    pub(crate) async fn raise() -> anyhow::Result<Self> {
-        let netns = Arc::new(Netns::create("localstack")?);
-        let localstack = LocalStack::start(&netns)?;
+    /// Starts EC2, launches an instance there, gives it IMDS and links, and starts ipamd on it.
+    pub(crate) async fn raise(cloud: Cloud) -> anyhow::Result<Self> {
+        let netns = Arc::new(Netns::create(cloud.word())?);
+        let server = cloud.start(&netns)?;
         let off_loopback = server::listeners_off_loopback(&netns)?;
         if !off_loopback.is_empty() {
-            bail!("LocalStack listens on {off_loopback:?}: nothing is run against it");
+            bail!("{cloud:?} listens on {off_loopback:?}: nothing is run against it");
         }
-        let ec2 = Ec2 { netns: &netns };
+        let ec2 = Ec2 {
+            netns: &netns,
+            address: cloud.address(),
+        };
         let instance = Instance::launch(ec2)?;
-        let imds = imds::serve(&netns, instance.metadata())?;
-        let links = Links::follow(&netns, &instance)?;
-        fs::create_dir_all(RUN)?;
-        let mut ipamd = start_ipamd(&netns, imds)?;
-        wait_until_it_serves(&mut ipamd).await?;
-        Ok(Self {
+        let imds = server.imds(&netns, &instance.id, instance.metadata())?;
+        let links = Links::follow(&netns, cloud, &instance)?;
+        fs::create_dir_all(run_dir(cloud))?;
+        let stand = Self {
+            cloud,
             instance_id: instance.id,
-            _ipamd: ipamd,
+            ipamd: Mutex::new(None),
+            imds,
             _links: links,
-            _localstack: localstack,
+            _server: server,
             netns,
-        })
+        };
+        stand.start_ipamd().await?;
+        Ok(stand)
     }
 
     pub(crate) fn ec2(&self) -> Ec2<'_> {
-        Ec2 { netns: &self.netns }
+        Ec2 {
+            netns: &self.netns,
+            address: self.cloud.address(),
+        }
     }
 
     pub(crate) fn listeners_off_loopback(&self) -> anyhow::Result<Vec<String>> {
@@ -75,87 +86,110 @@ impl Stand {
     }
 
     pub(crate) async fn ipam(&self) -> anyhow::Result<IpamClient<Channel>> {
-        ipam().await
+        Ok(IpamClient::new(self.channel().await?))
     }
 
     pub(crate) async fn pool(&self) -> anyhow::Result<GetPoolResponse> {
-        let mut client = PoolClient::new(channel().await?);
+        let mut client = PoolClient::new(self.channel().await?);
         Ok(client.get(GetPoolRequest {}).await?.into_inner())
     }
-}
 
-/// The end of ipamd's log, for people.
-pub(crate) fn log_tail() -> String {
-    let log = fs::read_to_string(log_path()).unwrap_or_default();
-    let lines: Vec<_> = log.lines().collect();
-    let tail = lines.get(lines.len().saturating_sub(20)..);
-    tail.unwrap_or_default().join("\n")
-}
+    /// Ends ipamd as a crash would, and takes away what it remembers.
+    pub(crate) fn lose_ipamd_and_its_books(&self) -> anyhow::Result<()> {
+        drop(self.running().take());
+        Ok(fs::remove_file(run_dir(self.cloud).join("books.json"))?)
+    }
 
-async fn wait_until_it_serves(ipamd: &mut Running) -> anyhow::Result<()> {
-    let deadline = Instant::now() + START;
-    loop {
-        if let Ok(mut ipam) = ipam().await
-            && let Ok(status) = ipam.status(StatusRequest {}).await
-            && status.into_inner().ready
-        {
-            return Ok(());
+    /// Starts ipamd with no argument, and waits until it serves.
+    pub(crate) async fn start_ipamd(&self) -> anyhow::Result<()> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let mut command = Command::new(programs::path("ipamd")?);
+        command
+            .env_clear()
+            .envs(environment(self.cloud, self.imds))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        *self.running() = Some(self.netns.spawn(command)?);
+        let deadline = Instant::now() + START;
+        loop {
+            if let Ok(mut ipam) = self.ipam().await
+                && let Ok(status) = ipam.status(StatusRequest {}).await
+                && status.into_inner().ready
+            {
+                return Ok(());
+            }
+            let ended = match self.running().as_mut() {
+                Some(ipamd) => ipamd.child().try_wait()?,
+                None => None,
+            };
+            if ended.is_some() || Instant::now() > deadline {
+                bail!("ipamd does not serve ({ended:?}):\n{}", self.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let ended = ipamd.child().try_wait()?;
-        if ended.is_some() || Instant::now() > deadline {
-            bail!("ipamd does not serve ({ended:?}):\n{}", log_tail());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// All that ipamd has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The end of ipamd's log, for people.
+    pub(crate) fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(20)..);
+        tail.unwrap_or_default().join("\n")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        run_dir(self.cloud).join("ipamd.log")
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.ipamd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn channel(&self) -> anyhow::Result<Channel> {
+        let socket = run_dir(self.cloud).join("ipamd.sock");
+        let endpoint = Endpoint::try_from(format!("unix:{}", socket.display()))?;
+        Ok(endpoint.timeout(Duration::from_secs(60)).connect().await?)
     }
 }
 
-async fn ipam() -> anyhow::Result<IpamClient<Channel>> {
-    Ok(IpamClient::new(channel().await?))
+fn run_dir(cloud: Cloud) -> PathBuf {
+    Path::new("/run").join(format!("{}-node", cloud.word()))
 }
 
-async fn channel() -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::try_from(format!("unix:{}", socket_path().display()))?;
-    Ok(endpoint.timeout(Duration::from_secs(60)).connect().await?)
-}
-
-fn socket_path() -> PathBuf {
-    Path::new(RUN).join("ipamd.sock")
-}
-
-fn log_path() -> PathBuf {
-    Path::new(RUN).join("ipamd.log")
-}
-
-/// ipamd with no argument: all that differs from AWS is in these variables.
-fn start_ipamd(netns: &Netns, imds: SocketAddr) -> anyhow::Result<Running> {
-    let log = File::create(log_path())?;
-    let mut command = Command::new(programs::path("ipamd")?);
-    command
-        .env_clear()
-        .env(
+/// Whatever ipamd is told. On AWS the first four are not set: the SDK knows the endpoints, and the instance its role.
+pub(crate) fn environment(cloud: Cloud, imds: SocketAddr) -> Vec<(&'static str, String)> {
+    let run = run_dir(cloud);
+    vec![
+        (
             "AWS_ENDPOINT_URL_EC2",
-            format!("http://{}", server::ADDRESS),
-        )
-        .env(
+            format!("http://{}", cloud.address()),
+        ),
+        (
             "AWS_EC2_METADATA_SERVICE_ENDPOINT",
             format!("http://{imds}"),
-        )
-        .env("AWS_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("CLUSTER_NAME", "localstack")
-        .env("WARM_IP_TARGET", "2")
-        .env("MINIMUM_IP_TARGET", "4")
-        .env("IP_COOLDOWN_PERIOD", "2")
-        .env("WEIR_SOCKET", socket_path())
-        .env("WEIR_BOOKS", Path::new(RUN).join("books.json"))
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
-    netns.spawn(command)
+        ),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_REGION", "us-east-1".to_owned()),
+        ("CLUSTER_NAME", "demo".to_owned()),
+        ("WARM_IP_TARGET", "2".to_owned()),
+        ("MINIMUM_IP_TARGET", "4".to_owned()),
+        ("IP_COOLDOWN_PERIOD", "2".to_owned()),
+        ("WEIR_SOCKET", run.join("ipamd.sock").display().to_string()),
+        ("WEIR_BOOKS", run.join("books.json").display().to_string()),
+    ]
 }
 
-/// The instance as LocalStack launched it.
+/// The instance as EC2 launched it.
 #[derive(Debug)]
 struct Instance {
     id: String,
@@ -182,6 +216,18 @@ impl Instance {
             ("SubnetId", subnet_id.as_str()),
         ];
         let id = text(&ec2.call("RunInstances", &launch)?, "instanceId")?.to_owned();
+        let deadline = Instant::now() + START;
+        // ENIs can't be attached before it runs.
+        let itself = [("InstanceId.1", id.as_str())];
+        while !ec2
+            .call("DescribeInstances", &itself)?
+            .contains("<name>running</name>")
+        {
+            if Instant::now() > deadline {
+                bail!("{id} does not run");
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
         let enis = ec2.enis(&id)?;
         let primary = enis
             .into_iter()
@@ -224,7 +270,7 @@ impl Instance {
     }
 }
 
-/// Gives the node a link for each ENI that LocalStack attaches, until dropped.
+/// Gives the node a link for each ENI that EC2 attaches, for as long as it does, until dropped.
 #[derive(Debug)]
 struct Links {
     stop: Arc<AtomicBool>,
@@ -232,9 +278,9 @@ struct Links {
 }
 
 impl Links {
-    fn follow(netns: &Arc<Netns>, instance: &Instance) -> anyhow::Result<Self> {
+    fn follow(netns: &Arc<Netns>, cloud: Cloud, instance: &Instance) -> anyhow::Result<Self> {
         add_link(netns, &instance.primary)?;
-        let own = format!("{}/24", instance.primary_address());
+        let own = format!("{}/17", instance.primary_address());
         ip(netns, &["addr", "add", &own, "dev", "ens0"])?;
         ip(
             netns,
@@ -243,7 +289,7 @@ impl Links {
                 "add",
                 "default",
                 "via",
-                "10.60.1.1",
+                "10.60.0.1",
                 "dev",
                 "ens0",
                 "onlink",
@@ -251,13 +297,20 @@ impl Links {
         )?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, netns, id) = (Arc::clone(&stop), Arc::clone(netns), instance.id.clone());
-        let mut known = BTreeSet::from([instance.primary.id.clone()]);
+        let mut known = BTreeMap::from([(instance.primary.id.clone(), 0)]);
         let thread = thread::spawn(move || {
+            let address = cloud.address();
             while !stopped.load(Ordering::Relaxed) {
-                let enis = Ec2 { netns: &netns }.enis(&id).unwrap_or_default();
-                for eni in enis {
-                    if !known.contains(&eni.id) && add_link(&netns, &eni).is_ok() {
-                        known.insert(eni.id);
+                let netns = &netns;
+                // An EC2 that does not answer has changed nothing.
+                if let Ok(enis) = (Ec2 { netns, address }).enis(&id) {
+                    known.retain(|id, index| {
+                        enis.iter().any(|eni| eni.id == *id) || remove_link(netns, *index).is_err()
+                    });
+                    for eni in enis {
+                        if !known.contains_key(&eni.id) && add_link(netns, &eni).is_ok() {
+                            known.insert(eni.id, eni.device_index);
+                        }
                     }
                 }
                 thread::sleep(Duration::from_millis(200));
@@ -293,6 +346,10 @@ fn add_link(netns: &Netns, eni: &Eni) -> anyhow::Result<()> {
         ip(netns, &["link", "set", &node, "up"])?;
     }
     Ok(())
+}
+
+fn remove_link(netns: &Netns, device_index: u32) -> anyhow::Result<()> {
+    ip(netns, &["link", "del", &format!("ens{device_index}")])
 }
 
 fn ip(netns: &Netns, arguments: &[&str]) -> anyhow::Result<()> {

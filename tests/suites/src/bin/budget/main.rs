@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    eprintln!("counting on new nodes");
     let mut rows = runtime.block_on(real::rows())?;
     let look = rows
         .iter()

@@ -23,34 +23,35 @@ const LOOK: Duration = Duration::from_secs(30);
 const PREFIXES: (&str, &str) = ("ENABLE_PREFIX_DELEGATION", "true");
 const MAX_PODS: usize = 110;
 
+/// All at once, in a lab each: they wait most of the time.
 pub(crate) async fn rows() -> anyhow::Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    rows.extend(boot_and_restart().await?);
-    rows.push(prefixed_boot().await?);
-    rows.extend(five_enis().await?);
-    rows.push(
-        pods(
-            "pods-addresses",
-            "0 to 110 pods by addresses, m5.4xlarge",
-            None,
-            None,
-        )
-        .await?,
-    );
-    let what = "0 to 110 pods by prefixes, m5.4xlarge";
-    rows.push(pods("pods-prefixes", what, Some(PREFIXES), Some(3)).await?);
+    let by_addresses = "0 to 110 pods by addresses, m5.4xlarge";
+    let by_prefixes = "0 to 110 pods by prefixes, m5.4xlarge";
+    let (boots, prefixed, enis, addresses, prefixes) = tokio::try_join!(
+        boot_and_restart(),
+        prefixed_boot(),
+        five_enis(),
+        pods("pods-addresses", by_addresses, None, None),
+        pods("pods-prefixes", by_prefixes, Some(PREFIXES), Some(3)),
+    )?;
+    let mut rows = Vec::from(boots);
+    rows.push(prefixed);
+    rows.extend(enis);
+    rows.extend([addresses, prefixes]);
     Ok(rows)
 }
 
-/// One m5.4xlarge, 8 ENIs of 30 slots, in a subnet with room.
-fn lab() -> anyhow::Result<Lab> {
-    let mut config = LabConfig::default();
+/// One m5.4xlarge, 8 ENIs of 30 slots, in a subnet with room; `prefix` tells its lab from the others.
+fn lab(prefix: &str) -> anyhow::Result<Lab> {
+    let mut config = LabConfig {
+        prefix: prefix.to_owned(),
+        ..LabConfig::default()
+    };
     config.nodes.truncate(1);
     let node = config.nodes.first_mut().context("the lab has nodes")?;
     node.instance_type = "m5.4xlarge".to_owned();
     let subnet = config.subnets.first_mut().context("the lab has subnets")?;
     subnet.cidr = "10.0.16.0/20".parse()?;
-    eprintln!("counting on a new node");
     Lab::start(config)
 }
 
@@ -60,7 +61,7 @@ fn node(lab: &Lab) -> Node<'_> {
 }
 
 async fn boot_and_restart() -> anyhow::Result<[Row; 3]> {
-    let lab = lab()?;
+    let lab = lab("boot-")?;
     let count = Count::begin(&lab);
     let mut node = node(&lab);
     node.start_ipamd().await?;
@@ -89,7 +90,7 @@ async fn look(lab: &Lab, node: &Node<'_>) -> anyhow::Result<Row> {
 }
 
 async fn prefixed_boot() -> anyhow::Result<Row> {
-    let lab = lab()?;
+    let lab = lab("launched-")?;
     let instance = lab.node("a").instance_id().to_owned();
     let eni = lab.sim().look(|world, _| {
         let eni = world.primary_eni(&instance.as_str().into());
@@ -118,7 +119,7 @@ async fn prefixed_boot() -> anyhow::Result<Row> {
 }
 
 async fn five_enis() -> anyhow::Result<[Row; 2]> {
-    let lab = lab()?;
+    let lab = lab("enis-")?;
     let mut node = node(&lab).with("MINIMUM_IP_TARGET", 5 * 29);
     let count = Count::begin(&lab);
     node.start_ipamd().await?;
@@ -160,7 +161,7 @@ async fn pods(
     with: Option<(&str, &str)>,
     aim: Option<u64>,
 ) -> anyhow::Result<Row> {
-    let lab = lab()?;
+    let lab = lab(&format!("{id}-"))?;
     let mut node = node(&lab);
     if let Some((name, value)) = with {
         node = node.with(name, value);
