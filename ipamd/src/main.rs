@@ -218,7 +218,7 @@ async fn serve(
         source,
     })?;
     let mut pool = tokio::spawn(pool.run());
-    if let Some(mode) = config.mode {
+    if let Some(mode) = config.mode() {
         engine.tell(Event::SetMode(Some(mode)));
     }
     engine.tell(Event::Start {

@@ -123,7 +123,8 @@ fn frozen(error: Option<&CallError>) -> Refusal {
             Reason::PoolFrozen,
             format!("{before}, and all that this node holds are taken"),
             "an address is free when a pod of this node has gone and its address has cooled",
-            "set another mode, or none (WEIR_MODE)",
+            "set another mode, or none (WEIR_MODE), and neither DISABLE_NETWORK_RESOURCE_PROVISIONING nor \
+             ENABLE_IMDS_ONLY_MODE",
         ),
     }
 }
