@@ -1,6 +1,8 @@
 //! Configuration: flags, each with an environment variable, by aws-node's names where aws-node has one.
 
 mod ec2;
+mod eni_config;
+mod enis;
 mod pool;
 mod values;
 mod without_effect;
@@ -15,6 +17,8 @@ use ipam::{Families, Mode, Settings};
 use ipnet::Ipv4Net;
 
 use self::ec2::Ec2Args;
+use self::eni_config::EniConfigError;
+use self::enis::EniArgs;
 use self::pool::PoolArgs;
 use self::values::{MTU, cidr, mtu};
 pub(crate) use self::without_effect::settings_without_effect;
@@ -63,6 +67,9 @@ pub(crate) enum Command {
 pub(crate) struct Config {
     #[command(flatten)]
     pool: PoolArgs,
+
+    #[command(flatten)]
+    enis: EniArgs,
 
     #[command(flatten)]
     ec2: Ec2Args,
@@ -140,7 +147,7 @@ pub(crate) enum LogFormat {
 }
 
 /// Values that are each right but do not go together.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error(
         "POD_MTU is {pod} and AWS_VPC_ENI_MTU is {eni}: a pod's MTU may not exceed its ENI's. Lower POD_MTU or \
@@ -151,6 +158,13 @@ pub(crate) enum ConfigError {
         "WEIR_MODE is {mode} and {other} is true, which asks EC2 for no change (mode frozen): take one of them away"
     )]
     Mode { mode: Mode, other: &'static str },
+    #[error(
+        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG is true, and WEIR_ENI_CONFIG does not say which file has the ENIConfig: set \
+         it, or set AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG to false"
+    )]
+    NoEniConfig,
+    #[error(transparent)]
+    EniConfig(#[from] EniConfigError),
 }
 
 impl Cli {
@@ -189,8 +203,12 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
+    /// What the user wants of the pool.
+    ///
+    /// # Errors
+    /// When the ENIConfig that custom networking needs can't be had.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        Ok(Settings {
             families: Families::V4,
             delegation: self.pool.delegation(),
             warm: self.pool.warm(),
@@ -198,9 +216,13 @@ impl Config {
             all_cards: false,
             max_pods: self.pool.max_pods(),
             cooldown: self.pool.cooldown(),
-            subnets: Vec::new(),
+            subnets: self.enis.subnets(self.cluster_name())?,
             cluster_size: self.ec2.cluster_size(),
-        }
+        })
+    }
+
+    pub(crate) fn manage_untagged(&self) -> bool {
+        self.enis.manage_untagged()
     }
 
     /// How much of EC2 is asked for, if a person has said so.
@@ -224,7 +246,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use ipam::{Dial, Warm, WarmTargets};
+    use ipam::{Dial, Subnets, Warm, WarmTargets};
 
     use super::*;
 
@@ -304,16 +326,25 @@ mod tests {
 
     #[test]
     fn no_bound_on_enis_is_said_as_aws_node_says_it() {
-        let most = |argument: &str| config(&[argument]).unwrap().settings().max_enis_per_card;
+        let most = |argument: &str| {
+            config(&[argument])
+                .unwrap()
+                .settings()
+                .unwrap()
+                .max_enis_per_card
+        };
         assert_eq!(most("--max-eni=-1"), None);
         assert_eq!(most("--max-eni=0"), None);
         assert_eq!(most("--max-eni=2"), Some(2));
-        assert_eq!(config(&[]).unwrap().settings().max_enis_per_card, None);
+        assert_eq!(
+            config(&[]).unwrap().settings().unwrap().max_enis_per_card,
+            None
+        );
     }
 
     #[test]
     fn what_is_kept_warm_follows_demand_unless_a_target_of_aws_node_is_set() {
-        let warm = |arguments: &[&str]| config(arguments).unwrap().settings().warm;
+        let warm = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().warm;
         assert_eq!(warm(&[]), Warm::Demand(Dial::Balanced));
         assert_eq!(
             warm(&["--warm=economy", "--warm-ip-target=0"]),
@@ -339,8 +370,8 @@ mod tests {
         ] {
             let on = config(&[&format!("--{name}=T")]).unwrap();
             assert_eq!(
-                (on.check(), on.mode()),
-                (Ok(()), Some(Mode::Frozen)),
+                (on.check().is_ok(), on.mode()),
+                (true, Some(Mode::Frozen)),
                 "{name}"
             );
             let off = config(&[&format!("--{name}=0")]).unwrap();
@@ -352,13 +383,13 @@ mod tests {
             assert!(error.contains(&format!("{variable} is true")), "{error}");
         }
         let same = config(&["--mode=frozen", "--enable-imds-only-mode=true"]).unwrap();
-        assert_eq!(same.check(), Ok(()));
+        assert!(same.check().is_ok());
         assert_eq!(config(&[]).unwrap().mode(), None);
     }
 
     #[test]
     fn what_kubelet_lets_onto_the_node_bounds_the_pool() {
-        let most = |arguments: &[&str]| config(arguments).unwrap().settings().max_pods;
+        let most = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().max_pods;
         assert_eq!(most(&["--max-pods=110"]), Some(110));
         assert_eq!(most(&[]), None);
         let error = config(&["--max-pods=0"]).unwrap_err();
@@ -372,12 +403,30 @@ mod tests {
     fn a_pods_mtu_is_its_enis_unless_given_and_never_more() {
         assert_eq!(config(&["--eni-mtu=1500"]).unwrap().pod_mtu(), 1500);
         let wrong = config(&["--eni-mtu=1500", "--pod-mtu=9001"]).unwrap();
-        assert_eq!(
-            wrong.check(),
-            Err(ConfigError::PodMtu {
-                pod: 9001,
-                eni: 1500
-            })
+        let error = wrong.check().unwrap_err().to_string();
+        assert!(
+            error.contains("POD_MTU is 9001 and AWS_VPC_ENI_MTU is 1500"),
+            "{error}"
         );
+    }
+
+    #[test]
+    fn new_enis_are_made_where_tags_say_unless_the_user_says_otherwise() {
+        let subnets = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().subnets;
+        let tagged = |cluster: Option<&str>| Subnets::Tagged {
+            cluster: cluster.map(str::to_owned),
+        };
+        assert_eq!(subnets(&[]), tagged(None));
+        assert_eq!(subnets(&["--cluster-name=mine"]), tagged(Some("mine")));
+        assert_eq!(subnets(&["--subnet-discovery=F"]), Subnets::default());
+        assert!(!config(&[]).unwrap().manage_untagged());
+        assert!(
+            config(&["--manage-untagged-eni=1"])
+                .unwrap()
+                .manage_untagged()
+        );
+        let without = config(&["--custom-networking=true"]).unwrap();
+        let error = without.settings().unwrap_err().to_string();
+        assert!(error.contains("WEIR_ENI_CONFIG"), "{error}");
     }
 }

@@ -153,11 +153,13 @@ struct Started {
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
+    let settings = config.settings()?;
     let metadata = Metadata::from_env();
     let facts = metadata.node(config.imds_patience()).await?;
     let identity = Ec2Identity {
         instance_id: facts.instance_id.clone(),
         cluster_name: config.cluster_name(),
+        manage_untagged: config.manage_untagged(),
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
     let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);
@@ -184,7 +186,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let (books, ledger) = open_books(config, &node, boot_id.clone())?;
 
     Ok(Started {
-        state: State::new(node, config.settings(), &boot_id),
+        state: State::new(node, settings, &boot_id),
         books,
         ledger,
         seen,

@@ -1,5 +1,6 @@
 //! What the pool asks of EC2, and what EC2 answers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -25,6 +26,8 @@ pub enum SlotKind {
 pub enum Call {
     /// DescribeNetworkInterfaces, filtered to those attached to this instance.
     DescribeEnis,
+    /// DescribeSubnets, filtered to this instance's VPC and zone.
+    DescribeSubnets,
     /// CreateNetworkInterface, with our tags, and slots beside its own address.
     CreateEni {
         /// Makes the call safe to repeat.
@@ -119,6 +122,7 @@ impl Call {
     pub fn action(&self) -> &'static str {
         match self {
             Self::DescribeEnis => "DescribeNetworkInterfaces",
+            Self::DescribeSubnets => "DescribeSubnets",
             Self::CreateEni { .. } => "CreateNetworkInterface",
             Self::AttachEni { .. } => "AttachNetworkInterface",
             Self::DeleteOnTermination { .. } => "ModifyNetworkInterfaceAttribute",
@@ -136,11 +140,17 @@ impl Call {
         }
     }
 
+    /// Whether it changes anything.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::DescribeEnis | Self::DescribeSubnets)
+    }
+
     /// The ENI that it is about, where there is one already.
     #[must_use]
     pub fn eni(&self) -> Option<&EniId> {
         match self {
-            Self::DescribeEnis | Self::CreateEni { .. } => None,
+            Self::DescribeEnis | Self::DescribeSubnets | Self::CreateEni { .. } => None,
             Self::AttachEni { eni, .. }
             | Self::DeleteOnTermination { eni, .. }
             | Self::Assign { eni, .. }
@@ -187,6 +197,8 @@ impl SlotKind {
 pub enum CallReply {
     /// Of `DescribeEnis`: all that are attached to this instance.
     Enis(Vec<EniFacts>),
+    /// Of `DescribeSubnets`: those with IPv4 addresses.
+    Subnets(Vec<SubnetFacts>),
     /// Of `CreateEni`.
     Created(EniFacts),
     /// Of `AttachEni`.
@@ -195,6 +207,17 @@ pub enum CallReply {
     Assigned(Vec<IpNet>),
     /// Of the others.
     Done,
+}
+
+/// A subnet as EC2 tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetFacts {
+    /// Which.
+    pub id: SubnetId,
+    /// Addresses that nobody has.
+    pub free: u32,
+    /// By their keys.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// An ENI as EC2 tells it.
@@ -218,6 +241,8 @@ pub struct EniFacts {
     /// Whether pods may have its addresses: false when it is tagged `node.k8s.amazonaws.com/no_manage`, is
     /// of a type that is not for pods (trunk, EFA), or was neither made by us nor is the primary.
     pub managed: bool,
+    /// Whether somebody else made it, and pods may have its addresses all the same: it is never detached nor deleted.
+    pub borrowed: bool,
     /// Its attachment; none when it is not attached, or is being detached.
     pub attachment: Option<Attachment>,
 }

@@ -26,6 +26,9 @@ pub struct Ledger {
     pub intents: Vec<EniIntent>,
     /// Slots that are being given back, or were of late; written before the call that gives them back.
     pub tombstones: Vec<Tombstone>,
+    /// What the tags of the zone's subnets said; none where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<SubnetsSeen>,
 }
 
 /// What one sandbox owns.
@@ -76,6 +79,9 @@ pub struct EniLink {
     pub primary_address: Ipv4Addr,
     /// Its attachment to this instance; none while it is not known.
     pub attachment: Option<AttachmentId>,
+    /// Whether somebody else made it, so that it is never detached nor deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub borrowed: bool,
 }
 
 /// An address, and what held it.
@@ -88,6 +94,18 @@ pub struct AddressEntry {
     pub slot: IpNet,
     /// The ENI that held it: one of [`Ledger::enis`].
     pub eni: EniId,
+}
+
+/// What the tags of the zone's subnets said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetsSeen {
+    /// When.
+    pub at: Time,
+    /// Where new ENIs may be made, the best first.
+    pub usable: Vec<SubnetId>,
+    /// Of whose ENIs pods get no addresses.
+    pub excluded: Vec<SubnetId>,
 }
 
 /// One address that cools.
@@ -165,6 +183,7 @@ impl From<&EniFacts> for EniLink {
             subnet_cidr: facts.subnet_cidr,
             primary_address: facts.primary_address,
             attachment: facts.attachment.as_ref().map(|it| it.id.clone()),
+            borrowed: facts.borrowed,
         }
     }
 }

@@ -21,7 +21,9 @@ mod retry;
 mod state;
 mod view;
 
-pub use call::{Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, Place, SlotKind};
+pub use call::{
+    Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, Place, SlotKind, SubnetFacts,
+};
 pub use event::{
     AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
 };
@@ -32,11 +34,12 @@ pub use id::{
 };
 pub use ledger::{
     AddressEntry, CoolingEntry, EniEntry, EniIntent, EniLink, GrantEntry, IntentStage, Ledger,
-    Tombstone,
+    SubnetsSeen, Tombstone,
 };
 pub use mode::{Mode, ModeError};
 pub use node::{
-    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Warm, WarmTargets,
+    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Subnets, Warm,
+    WarmTargets,
 };
 pub use planner::{Action, ComingEni, EniStock, Facts, Gate, Stock, SubnetGates, grow, shrink};
 pub use refusal::{Reason, Refusal};

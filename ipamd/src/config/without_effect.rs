@@ -50,11 +50,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "the mark is 0x80",
     ),
     (
-        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
-        Boolean(false),
-        "pods get addresses of the node's own subnet",
-    ),
-    (
         "AWS_VPC_K8S_CNI_EXTERNALSNAT",
         Boolean(false),
         "what leaves the VPC is translated on the node",
@@ -103,11 +98,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "pods have no security groups of their own",
     ),
     (
-        "ENABLE_SUBNET_DISCOVERY",
-        Boolean(false),
-        "new ENIs are made in the primary ENI's subnet",
-    ),
-    (
         "ENI_CONFIG_ANNOTATION_DEF",
         Unset,
         "WEIR_ENI_CONFIG names the file with the ENIConfig of the node",
@@ -136,11 +126,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "INTROSPECTION_BIND_ADDRESS",
         Unset,
         "ask weir.ipam.v1.Pool over the socket instead",
-    ),
-    (
-        "MANAGE_UNTAGGED_ENI",
-        Boolean(false),
-        "ENIs without our tags are left alone",
     ),
     (
         "NETWORK_POLICY_ENFORCING_MODE",

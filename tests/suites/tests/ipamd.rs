@@ -29,6 +29,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/subnets.rs"]
+mod subnets;
 
 fn main() -> ExitCode {
     let tests = [
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         restart::tests(),
         access::tests(),
         outward::tests(),
+        subnets::tests(),
     ];
     suites::harness::run("ipamd", tests.into_iter().flatten().collect())
 }

@@ -64,7 +64,7 @@ impl Next {
 #[must_use]
 pub fn next(call: &Call, sent: Sent, tried: Tried) -> Next {
     let patience = match call {
-        Call::DescribeEnis => READS,
+        Call::DescribeEnis | Call::DescribeSubnets => READS,
         _ => MUTATIONS,
     };
     let (takes, late) = match sent.delivery {
@@ -83,7 +83,10 @@ pub fn next(call: &Call, sent: Sent, tried: Tried) -> Next {
     };
     let safe = matches!(
         call,
-        Call::DescribeEnis | Call::DeleteOnTermination { .. } | Call::DeleteEni { .. }
+        Call::DescribeEnis
+            | Call::DescribeSubnets
+            | Call::DeleteOnTermination { .. }
+            | Call::DeleteEni { .. }
     );
     let at = tried.now + takes;
     let then = at + tried.backoff;

@@ -48,6 +48,7 @@ impl State {
             cooling: cooling.collect(),
             intents: self.intents.iter().map(Intent::entry).collect(),
             tombstones: tombstones.collect(),
+            subnets: self.survey.seen.clone(),
         }
     }
 

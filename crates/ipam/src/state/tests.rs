@@ -9,6 +9,7 @@ mod histories;
 mod look;
 mod page;
 mod rules;
+mod subnets;
 mod suites_find;
 mod torture_finds;
 mod tries;

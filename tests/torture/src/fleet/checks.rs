@@ -179,7 +179,7 @@ impl Fleet {
             return;
         }
         let busy = node.calls.values().any(|flight| match call.eni() {
-            None => matches!(call, Call::DescribeEnis) && flight.call == Call::DescribeEnis,
+            None => !call.changes() && flight.call == *call,
             Some(eni) => flight.call.eni() == Some(eni),
         });
         if busy {
@@ -196,7 +196,7 @@ impl Fleet {
         let ledger = self.nodes[n].disk.ledger();
         let intents = ledger.map_or(&[][..], |ledger| &ledger.intents);
         let known = match call {
-            Call::DescribeEnis | Call::Assign { .. } => true,
+            Call::DescribeEnis | Call::DescribeSubnets | Call::Assign { .. } => true,
             Call::CreateEni { token, .. } => intents.iter().any(|it| it.token == *token),
             Call::AttachEni { eni, .. }
             | Call::DeleteOnTermination { eni, .. }

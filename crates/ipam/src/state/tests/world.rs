@@ -46,6 +46,10 @@ pub(super) struct World {
     made: u32,
     pub(super) subnet_left: u32,
     next_address: u32,
+    /// The subnets of the node's zone.
+    pub(super) zone: Vec<SubnetFacts>,
+    /// Subnets that have no address.
+    pub(super) exhausted: BTreeSet<SubnetId>,
     /// EC2 gives no whole /28 now.
     pub(super) fragmented: bool,
     routed: BTreeSet<(EniId, IpNet)>,
@@ -112,7 +116,7 @@ pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Sett
         all_cards: false,
         max_pods: None,
         cooldown: Duration::from_millis(COOLDOWN),
-        subnets: Vec::new(),
+        subnets: Subnets::default(),
         cluster_size: 0,
     }
 }
@@ -175,6 +179,8 @@ impl World {
             made: 0,
             subnet_left: 1_000,
             next_address: 0,
+            zone: Vec::new(),
+            exhausted: BTreeSet::new(),
             fragmented: false,
             routed: BTreeSet::new(),
             set_up: BTreeSet::new(),
@@ -334,6 +340,13 @@ impl World {
             books: Some(self.disk.clone()),
             seen,
         });
+    }
+
+    /// A person ends ipamd and starts it with other settings.
+    pub(super) fn restart_with(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.disk = self.state.ledger();
+        self.restart(None);
     }
 
     /// ipamd dies just after its last write of the books, before it could say so to anybody.
@@ -534,7 +547,7 @@ impl World {
                 }
                 self.assert_unused(slots);
             }
-            Call::DescribeEnis | Call::Assign { .. } => {}
+            Call::DescribeEnis | Call::DescribeSubnets | Call::Assign { .. } => {}
         }
         let busy = self.todo.iter().any(|effect| {
             matches!(effect, Effect::Call(_, other) if call.eni().is_some() && other.eni() == call.eni())
@@ -772,6 +785,7 @@ impl World {
             slots: Vec::new(),
             security_groups: vec![SecurityGroupId::new("sg-1")],
             managed: true,
+            borrowed: false,
             attachment: None,
         };
         let (kind, count) = ipv4.unwrap_or((SlotKind::Address, 0));
@@ -830,8 +844,10 @@ impl World {
                 let enis = self.enis.values().filter(attached);
                 Ok(CallReply::Enis(enis.map(|eni| eni.facts.clone()).collect()))
             }
+            Call::DescribeSubnets => Ok(CallReply::Subnets(self.zone.clone())),
             Call::CreateEni {
                 token,
+                subnet,
                 ipv4,
                 ipv6_prefixes,
                 ..
@@ -849,10 +865,13 @@ impl World {
                 if let Some(kind) = self.refusal_of_subnet(kind, count) {
                     return refuse(kind);
                 }
-                if self.subnet_left <= count * kind.addresses() {
+                let room = count * kind.addresses();
+                if self.subnet_left <= room || self.exhausted.contains(subnet) {
                     return refuse(CallErrorKind::SubnetExhausted);
                 }
-                let facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
+                let mut facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
+                facts.subnet_id = subnet.clone();
+                self.eni(facts.id.as_str()).subnet_id = subnet.clone();
                 Ok(CallReply::Created(facts))
             }
             Call::AttachEni { eni, place } => {
@@ -899,6 +918,9 @@ impl World {
                 let Some(held) = self.enis.get(eni).filter(attached) else {
                     return refuse(CallErrorKind::NotFound);
                 };
+                if self.exhausted.contains(&held.facts.subnet_id) {
+                    return refuse(CallErrorKind::SubnetExhausted);
+                }
                 let family = |net: &&IpNet| SlotKind::of(net).family() == kind.family();
                 let held = held.facts.slots.iter().filter(family).count();
                 let own = if kind.family() == Family::V4 { 1 } else { 0 };

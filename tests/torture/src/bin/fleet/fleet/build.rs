@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{LaunchSpec, Request, SimTime, SubnetId, Throttling, World, WorldConfig};
-use ipam::{Families, Settings, Warm};
+use ipam::{Families, Settings, Subnets, Warm};
 use ipnet::Ipv4Net;
 use torture::imds;
 use torture::queue::Queue;
@@ -75,7 +75,7 @@ impl Fleet {
                 all_cards: false,
                 max_pods: Some(110),
                 cooldown: Duration::from_secs(30),
-                subnets: Vec::new(),
+                subnets: Subnets::default(),
                 cluster_size: plan.cluster_size,
             },
             dice: Dice::new(plan.seed),
