@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ipam::{
     AddRequest, Answer, Attachment, AttachmentId, BooksVersion, Call, CallReply, Effect, EniFacts,
     EniId, Event, Families, InstanceId, InstanceLimits, Mac, Mode, Node, Place, Pod, RequestId,
-    Sandbox, Settings, State, SubnetId, Sweep, Time, VpcId, Warm, WarmTargets,
+    Sandbox, Settings, State, SubnetId, Subnets, Sweep, Time, VpcId, Warm, WarmTargets,
 };
 use ipnet::IpNet;
 
@@ -49,6 +49,7 @@ fn eni(index: u32, addresses: u32) -> EniFacts {
             .collect(),
         security_groups: Vec::new(),
         managed: true,
+        borrowed: false,
         attachment: Some(Attachment {
             id: AttachmentId::new(format!("eni-attach-{index}")),
             place: Place {
@@ -89,7 +90,7 @@ fn pool(addresses: u32) -> State {
         all_cards: false,
         max_pods: None,
         cooldown: Duration::ZERO,
-        subnets: Vec::new(),
+        subnets: Subnets::default(),
         cluster_size: 0,
         sweep: Sweep::Off,
     };

@@ -1,25 +1,30 @@
 //! Configuration: flags, each with an environment variable, by aws-node's names where aws-node has one.
 
+mod ec2;
+mod eni_config;
+mod enis;
+mod pool;
+mod values;
+mod without_effect;
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datapath::layout::LEAST_MTU_V6;
-use ipam::{Dial, Families, Mode, Settings, Sweep, Warm, WarmTargets};
+use ipam::{Families, Mode, Settings, Sweep};
 use ipnet::Ipv4Net;
 
-use crate::eni_tags::{self, EniTags};
+use self::ec2::Ec2Args;
+use self::eni_config::EniConfigError;
+use self::enis::EniArgs;
+use self::pool::PoolArgs;
+use self::values::{MTU, cidr, mtu};
+pub(crate) use self::without_effect::settings_without_effect;
+use crate::eni_tags::EniTags;
 use crate::install::{self, ConflistArgs};
-
-/// aws-node's smallest and EC2's largest MTU, in bytes (IPv4).
-const MTU: (u32, u32) = (576, 9001);
-/// More than any instance type can hold: beyond it, a target is a mistake.
-const MOST_ADDRESSES: u32 = 1000;
-/// Far beyond what Kubernetes is made for.
-const MOST_NODES: u32 = 100_000;
 
 /// ipamd and what it is asked to do.
 #[derive(Debug, Parser)]
@@ -62,102 +67,14 @@ pub(crate) enum Command {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Config {
-    /// How much is kept ready beyond what pods use, where no target below is set: the less, the more often a pod
-    /// waits for EC2; the more, the more of the subnet is idle
-    #[arg(
-        long,
-        env = "WEIR_WARM",
-        default_value = "balanced",
-        value_name = "HOW",
-        value_enum,
-        ignore_case = true,
-        help_heading = "Pool"
-    )]
-    warm: WarmDial,
+    #[command(flatten)]
+    pool: PoolArgs,
 
-    /// Free addresses kept ready for pods; 0 is not set, as in aws-node
-    #[arg(long, env = "WARM_IP_TARGET", value_name = "ADDRESSES",
-          value_parser = addresses("WARM_IP_TARGET"), help_heading = "Pool")]
-    warm_ip_target: Option<u32>,
+    #[command(flatten)]
+    enis: EniArgs,
 
-    /// Addresses held at the least, used or not; 0 is not set. Set it to the usual number of pods on a node, and a
-    /// new node asks EC2 once instead of several times
-    #[arg(long, env = "MINIMUM_IP_TARGET", value_name = "ADDRESSES",
-          value_parser = addresses("MINIMUM_IP_TARGET"), help_heading = "Pool")]
-    minimum_ip_target: Option<u32>,
-
-    /// Free addresses kept ready, in units of whole ENIs; without effect beside one of the two above
-    #[arg(long, env = "WARM_ENI_TARGET", value_name = "ENIS",
-          value_parser = number("WARM_ENI_TARGET", "ENIs", (0, MOST_ADDRESSES)), help_heading = "Pool")]
-    warm_eni_target: Option<u32>,
-
-    /// Free /28 prefixes kept ready, with ENABLE_PREFIX_DELEGATION
-    #[arg(long, env = "WARM_PREFIX_TARGET", value_name = "PREFIXES",
-          value_parser = number("WARM_PREFIX_TARGET", "prefixes", (0, MOST_ADDRESSES)), help_heading = "Pool")]
-    warm_prefix_target: Option<u32>,
-
-    /// Whether pods get an IPv4 address
-    #[arg(long, env = "ENABLE_IPv4", default_value = "true", value_name = "BOOL",
-          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
-    enable_ipv4: bool,
-
-    /// Whether pods get an IPv6 address, from a /80 prefix of the node's subnet; beside IPv4 or alone. Needs a Nitro instance
-    /// type, and an IPv6 address on the primary ENI
-    #[arg(long, env = "ENABLE_IPv6", default_value = "false", value_name = "BOOL",
-          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
-    enable_ipv6: bool,
-
-    /// Whether ENIs get /28 prefixes instead of single addresses. Where the instance type or the subnet has none,
-    /// they get single addresses. IPv6 comes in prefixes in any case
-    #[arg(long, env = "ENABLE_PREFIX_DELEGATION", default_value = "false", value_name = "BOOL",
-          action = clap::ArgAction::Set, value_parser = boolean, help_heading = "Pool")]
-    prefix_delegation: bool,
-
-    /// How much of EC2 is asked for: everything, only what waiting pods need, or nothing. Unless given, ipamd finds
-    /// it by itself from how EC2 does
-    #[arg(long, env = "WEIR_MODE", value_name = "MODE", help_heading = "Pool")]
-    pub(crate) mode: Option<Mode>,
-
-    /// ENIs used at the most, the primary included, when fewer than the instance type allows; 0 or less
-    /// means no such bound
-    #[arg(long, env = "MAX_ENI", value_name = "ENIS", value_parser = max_enis,
-          allow_negative_numbers = true, help_heading = "Pool")]
-    max_eni: Option<u32>,
-
-    /// Seconds for which an address rests after its pod has gone, so that the rest of the cluster forgets
-    /// the old pod before a new one has its address
-    #[arg(long, env = "IP_COOLDOWN_PERIOD", default_value_t = 30, value_name = "SECONDS",
-          value_parser = cooldown, help_heading = "Pool")]
-    ip_cooldown_period: u32,
-
-    /// The cluster's name: ENIs made here are tagged with it, and those of its nodes that nobody will delete any more are
-    /// found by it
-    #[arg(long, env = "CLUSTER_NAME", value_name = "NAME", help_heading = "EC2")]
-    cluster_name: Option<String>,
-
-    /// Tags for the ENIs made here beside the CNI's own, as a JSON object of strings: {"team":"network"}. Keys that are the
-    /// CNI's or AWS's own are left out
-    #[arg(long, env = "ADDITIONAL_ENI_TAGS", value_name = "JSON", value_parser = eni_tags::read,
-          help_heading = "EC2")]
-    pub(crate) additional_eni_tags: Option<EniTags>,
-
-    /// Whether ENIs stay that nodes of this cluster have left behind, attached to nothing. Else about two of its nodes look
-    /// for them in an hour, and delete what is older than ten minutes and was seen twice
-    #[arg(long, env = "DISABLE_LEAKED_ENI_CLEANUP", default_value = "false", value_name = "BOOL",
-          action = clap::ArgAction::Set, ignore_case = true, help_heading = "EC2")]
-    disable_leaked_eni_cleanup: bool,
-
-    /// Nodes that share what the account may ask of EC2 in its Region; 0 for no bound on this node. A node keeps to
-    /// its share, so that many that start at once do not throttle each other, and in a large cluster a new node waits for
-    /// its turn. Say how many may come at once, divided by the factor by which AWS has raised the account's rates
-    #[arg(long, env = "WEIR_CLUSTER_SIZE", default_value_t = 20, value_name = "NODES",
-          value_parser = cluster_size, help_heading = "EC2")]
-    cluster_size: u32,
-
-    /// Seconds for which the instance metadata service is asked at start before ipamd gives up
-    #[arg(long, env = "WEIR_IMDS_PATIENCE", default_value_t = 60, value_name = "SECONDS",
-          value_parser = patience, help_heading = "EC2")]
-    imds_patience: u32,
+    #[command(flatten)]
+    ec2: Ec2Args,
 
     /// The MTU of ENIs, in bytes
     #[arg(long, env = "AWS_VPC_ENI_MTU", default_value_t = MTU.1, value_name = "BYTES",
@@ -217,16 +134,6 @@ pub(crate) struct Config {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum WarmDial {
-    /// Next to nothing: addresses are dear
-    Economy,
-    /// A little
-    Balanced,
-    /// Much: pods must start at once
-    Latency,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LogLevel {
     Error,
     Warn,
@@ -242,7 +149,7 @@ pub(crate) enum LogFormat {
 }
 
 /// Values that are each right but do not go together.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error(
         "POD_MTU is {pod} and AWS_VPC_ENI_MTU is {eni}: a pod's MTU may not exceed its ENI's. Lower POD_MTU or \
@@ -258,6 +165,17 @@ pub(crate) enum ConfigError {
         "ENABLE_IPv4 and ENABLE_IPv6 are both false: pods would have no address. Turn one on, or both"
     )]
     NoFamily,
+    #[error(
+        "WEIR_MODE is {mode} and {other} is true, which asks EC2 for no change (mode frozen): take one of them away"
+    )]
+    Mode { mode: Mode, other: &'static str },
+    #[error(
+        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG is true, and WEIR_ENI_CONFIG does not say which file has the ENIConfig: set \
+         it, or set AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG to false"
+    )]
+    NoEniConfig,
+    #[error(transparent)]
+    EniConfig(#[from] EniConfigError),
 }
 
 impl Cli {
@@ -288,69 +206,69 @@ impl Config {
                 eni: self.eni_mtu,
             });
         }
-        if !self.enable_ipv4 && !self.enable_ipv6 {
-            return Err(ConfigError::NoFamily);
+        if let (Some(mode), Some(other)) = (self.pool.mode(), self.ec2.frozen_by())
+            && mode != Mode::Frozen
+        {
+            return Err(ConfigError::Mode { mode, other });
         }
+        let families = self.families().ok_or(ConfigError::NoFamily)?;
         let mtus = [
             ("AWS_VPC_ENI_MTU", self.eni_mtu),
             ("POD_MTU", self.pod_mtu()),
         ];
         match mtus.into_iter().find(|(_, mtu)| *mtu < LEAST_MTU_V6) {
-            Some((setting, mtu)) if self.enable_ipv6 => Err(ConfigError::Ipv6Mtu { setting, mtu }),
+            Some((setting, mtu)) if families != Families::V4 => {
+                Err(ConfigError::Ipv6Mtu { setting, mtu })
+            }
             _ => Ok(()),
         }
     }
 
-    /// Of what a pod gets an address each. [`Config::check`] refuses none.
-    pub(crate) fn families(&self) -> Families {
-        match (self.enable_ipv4, self.enable_ipv6) {
-            (true, true) => Families::Dual,
-            (false, true) => Families::V6,
-            (_, false) => Families::V4,
-        }
+    /// Of what a pod gets an address each; none if of nothing.
+    pub(crate) fn families(&self) -> Option<Families> {
+        self.pool.families()
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        Settings {
-            families: self.families(),
-            delegation: self.prefix_delegation,
-            warm: self.warm(),
-            max_enis_per_card: self.max_eni.filter(|enis| *enis > 0),
+    /// What the user wants of the pool.
+    ///
+    /// # Errors
+    /// When pods would get no address, or the ENIConfig that custom networking needs can't be had.
+    pub(crate) fn settings(&self) -> Result<Settings, ConfigError> {
+        Ok(Settings {
+            families: self.families().ok_or(ConfigError::NoFamily)?,
+            delegation: self.pool.delegation(),
+            warm: self.pool.warm(),
+            max_enis_per_card: self.pool.max_enis(),
             all_cards: false,
-            max_pods: None,
-            cooldown: Duration::from_secs(self.ip_cooldown_period.into()),
-            subnets: Vec::new(),
-            cluster_size: self.cluster_size,
+            max_pods: self.pool.max_pods(),
+            cooldown: self.pool.cooldown(),
+            subnets: self.enis.subnets(self.cluster_name())?,
+            cluster_size: self.ec2.cluster_size(),
             sweep: self.sweep(),
-        }
+        })
     }
 
     fn sweep(&self) -> Sweep {
         match self.cluster_name() {
-            _ if self.disable_leaked_eni_cleanup => Sweep::Off,
+            _ if self.enis.leaves_leaked() => Sweep::Off,
             Some(cluster) => Sweep::Cluster(cluster),
             None => Sweep::Own,
         }
     }
 
-    /// aws-node's targets where one is set, and else what follows demand.
-    fn warm(&self) -> Warm {
-        let set = |target: Option<u32>| target.filter(|target| *target > 0);
-        let targets = WarmTargets {
-            eni: self.warm_eni_target,
-            ip: set(self.warm_ip_target),
-            minimum_ip: set(self.minimum_ip_target),
-            prefix: self.warm_prefix_target,
-        };
-        if targets == WarmTargets::default() {
-            Warm::Demand(match self.warm {
-                WarmDial::Economy => Dial::Economy,
-                WarmDial::Balanced => Dial::Balanced,
-                WarmDial::Latency => Dial::Latency,
-            })
-        } else {
-            Warm::Targets(targets)
-        }
+    /// What users put on new ENIs.
+    pub(crate) fn additional_eni_tags(&self) -> Option<&EniTags> {
+        self.enis.additional_tags()
+    }
+
+    pub(crate) fn manage_untagged(&self) -> bool {
+        self.enis.manage_untagged()
+    }
+
+    /// How much of EC2 is asked for, if a person has said so.
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        let frozen = self.ec2.frozen_by().map(|_| Mode::Frozen);
+        frozen.or(self.pool.mode())
     }
 
     pub(crate) fn pod_mtu(&self) -> u32 {
@@ -358,202 +276,18 @@ impl Config {
     }
 
     pub(crate) fn cluster_name(&self) -> Option<String> {
-        self.cluster_name.clone().filter(|name| !name.is_empty())
+        self.ec2.cluster_name()
     }
 
     pub(crate) fn imds_patience(&self) -> Duration {
-        Duration::from_secs(self.imds_patience.into())
+        self.ec2.imds_patience()
     }
-}
-
-/// aws-node's settings that have no effect here: the name, the values that ask for what happens anyway, and
-/// what happens instead of anything else.
-const WITHOUT_EFFECT: &[(&str, &[&str], &str)] = &[
-    ("ANNOTATE_POD_IP", &["", "false"], "pods are not annotated"),
-    (
-        "AWS_EC2_ENDPOINT",
-        &[""],
-        "set AWS_ENDPOINT_URL_EC2 instead",
-    ),
-    (
-        "AWS_EXTERNAL_SERVICE_CIDRS",
-        &[""],
-        "there are no rules for external service CIDRs",
-    ),
-    (
-        "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
-        &["", "true"],
-        "the pool grows on cordoned nodes too",
-    ),
-    (
-        "AWS_VPC_CNI_NODE_PORT_SUPPORT",
-        &["", "true"],
-        "NodePort connections are always supported",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_BACKING_STORE",
-        &[""],
-        "set WEIR_BOOKS instead",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_CONNMARK",
-        &["", "0x80", "128"],
-        "the mark is 0x80",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG",
-        &["", "false"],
-        "pods get addresses of the node's own subnet",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_EXTERNALSNAT",
-        &["", "false"],
-        "what leaves the VPC is translated on the node",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_LOG_FILE",
-        &["", "stderr"],
-        "the log goes to standard error",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
-        &["", "prng"],
-        "source ports are fully random",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_VETHPREFIX",
-        &["", "weir"],
-        "host links are named weir and a hash",
-    ),
-    (
-        "DISABLE_NETWORK_RESOURCE_PROVISIONING",
-        &["", "false"],
-        "ipamd asks EC2 for what the pool needs",
-    ),
-    (
-        "ENABLE_BANDWIDTH_PLUGIN",
-        &["", "false"],
-        "there is no bandwidth limit",
-    ),
-    (
-        "ENABLE_IMDS_ONLY_MODE",
-        &["", "false"],
-        "ipamd asks EC2 for what the pool needs",
-    ),
-    (
-        "ENABLE_MULTI_NIC",
-        &["", "false"],
-        "network card 0 alone is used",
-    ),
-    (
-        "ENABLE_POD_ENI",
-        &["", "false"],
-        "pods have no security groups of their own",
-    ),
-    (
-        "ENABLE_SUBNET_DISCOVERY",
-        &["", "false"],
-        "new ENIs are made in the primary ENI's subnet",
-    ),
-    (
-        "INTROSPECTION_BIND_ADDRESS",
-        &[""],
-        "ask weir.ipam.v1.Pool over the socket instead",
-    ),
-    (
-        "MANAGE_UNTAGGED_ENI",
-        &["", "false"],
-        "ENIs without our tags are left alone",
-    ),
-    (
-        "NETWORK_POLICY_ENFORCING_MODE",
-        &["", "none", "standard"],
-        "network policies are not enforced",
-    ),
-];
-
-/// One sentence for each of aws-node's settings that is set and has no effect.
-pub(crate) fn settings_without_effect(
-    environment: impl Fn(&str) -> Option<String>,
-) -> impl Iterator<Item = String> {
-    WITHOUT_EFFECT
-        .iter()
-        .filter_map(move |(name, harmless, instead)| {
-            let value = environment(name)?;
-            let asks_nothing = harmless
-                .iter()
-                .any(|harmless| harmless.eq_ignore_ascii_case(&value));
-            (!asks_nothing).then(|| format!("{name}={value} has no effect yet: {instead}"))
-        })
-}
-
-/// A whole number within bounds; the message names the variable, as clap names the flag alone.
-fn number(
-    variable: &'static str,
-    what: &'static str,
-    (least, most): (u32, u32),
-) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
-    move |text| {
-        u32::from_str(text.trim())
-            .ok()
-            .filter(|number| (least..=most).contains(number))
-            .ok_or_else(|| {
-                format!("{variable} must be a whole number of {what} from {least} to {most}")
-            })
-    }
-}
-
-/// As Go's `strconv.ParseBool`, which reads aws-node's settings, in any case.
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "t" | "1" => Ok(true),
-        "false" | "f" | "0" => Ok(false),
-        _ => Err("it must be true or false".to_owned()),
-    }
-}
-
-fn addresses(
-    variable: &'static str,
-) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
-    number(variable, "addresses", (0, MOST_ADDRESSES))
-}
-
-fn mtu(
-    variable: &'static str,
-) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
-    number(variable, "bytes", MTU)
-}
-
-fn cooldown(text: &str) -> Result<u32, String> {
-    number("IP_COOLDOWN_PERIOD", "seconds", (0, 3600))(text)
-}
-
-fn patience(text: &str) -> Result<u32, String> {
-    number("WEIR_IMDS_PATIENCE", "seconds", (1, 3600))(text)
-}
-
-fn cluster_size(text: &str) -> Result<u32, String> {
-    number("WEIR_CLUSTER_SIZE", "nodes", (0, MOST_NODES))(text)
-}
-
-fn max_enis(text: &str) -> Result<u32, String> {
-    // aws-node takes 0 and less for "as many as the instance type allows".
-    i64::from_str(text.trim())
-        .ok()
-        .and_then(|enis| u32::try_from(enis.max(0)).ok())
-        .ok_or_else(|| "MAX_ENI must be a whole number of ENIs".to_owned())
-}
-
-fn cidr(text: &str) -> Result<Ipv4Net, String> {
-    text.trim().parse().map_err(|_| {
-        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS must be IPv4 CIDRs joined by commas, such as \
-         192.0.2.0/24,198.51.100.0/24"
-            .to_owned()
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use ipam::{Dial, Subnets, Warm, WarmTargets};
+
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, String> {
@@ -586,6 +320,11 @@ mod tests {
                 "it is one of normal, allocate-only and frozen",
             ),
             (
+                "--prefix-delegation=yes",
+                "yes",
+                "ENABLE_PREFIX_DELEGATION must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
                 "--max-eni=two",
                 "two",
                 "MAX_ENI must be a whole number of ENIs",
@@ -610,7 +349,11 @@ mod tests {
                 "100",
                 "POD_MTU must be a whole number of bytes",
             ),
-            ("--enable-ipv6=yes", "yes", "it must be true or false"),
+            (
+                "--enable-ipv6=yes",
+                "yes",
+                "ENABLE_IPv6 must be true (or 1, t, T, TRUE, True) or false",
+            ),
             (
                 "--exclude-snat-cidrs=10.0.0.0/33",
                 "10.0.0.0/33",
@@ -627,17 +370,62 @@ mod tests {
     }
 
     #[test]
+    fn pods_get_ipv4_unless_told_otherwise_and_both_families_where_both_are_on() {
+        let families = |arguments: &[&str]| {
+            let config = config(arguments).unwrap();
+            config
+                .check()
+                .map(|()| config.settings().unwrap().families)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(families(&[]), Ok(Families::V4));
+        assert_eq!(families(&["--enable-ipv6=true"]), Ok(Families::Dual));
+        // As aws-node has it on an IPv6 cluster.
+        let ipv6 = ["--enable-ipv4=false", "--enable-ipv6=TRUE"];
+        assert_eq!(families(&ipv6), Ok(Families::V6));
+        let none = families(&["--enable-ipv4=false"]).unwrap_err();
+        assert_eq!(none, ConfigError::NoFamily.to_string());
+    }
+
+    #[test]
+    fn ipv6_is_refused_on_links_too_narrow_for_it() {
+        let check = |arguments: &[&str]| {
+            let checked = config(arguments).unwrap().check();
+            checked.map_err(|error| error.to_string())
+        };
+        let wrong = |setting| {
+            let error = ConfigError::Ipv6Mtu { setting, mtu: 1279 };
+            Err(error.to_string())
+        };
+        assert_eq!(check(&["--eni-mtu=1279"]), Ok(()));
+        let eni = ["--enable-ipv6=true", "--eni-mtu=1279"];
+        assert_eq!(check(&eni), wrong("AWS_VPC_ENI_MTU"));
+        let pod = ["--enable-ipv6=true", "--pod-mtu=1279"];
+        assert_eq!(check(&pod), wrong("POD_MTU"));
+        assert_eq!(check(&["--enable-ipv6=true", "--pod-mtu=1280"]), Ok(()));
+    }
+
+    #[test]
     fn no_bound_on_enis_is_said_as_aws_node_says_it() {
-        let most = |argument: &str| config(&[argument]).unwrap().settings().max_enis_per_card;
+        let most = |argument: &str| {
+            config(&[argument])
+                .unwrap()
+                .settings()
+                .unwrap()
+                .max_enis_per_card
+        };
         assert_eq!(most("--max-eni=-1"), None);
         assert_eq!(most("--max-eni=0"), None);
         assert_eq!(most("--max-eni=2"), Some(2));
-        assert_eq!(config(&[]).unwrap().settings().max_enis_per_card, None);
+        assert_eq!(
+            config(&[]).unwrap().settings().unwrap().max_enis_per_card,
+            None
+        );
     }
 
     #[test]
     fn what_is_kept_warm_follows_demand_unless_a_target_of_aws_node_is_set() {
-        let warm = |arguments: &[&str]| config(arguments).unwrap().settings().warm;
+        let warm = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().warm;
         assert_eq!(warm(&[]), Warm::Demand(Dial::Balanced));
         assert_eq!(
             warm(&["--warm=economy", "--warm-ip-target=0"]),
@@ -656,62 +444,70 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_ec2_for_no_change_freezes_the_pool_and_no_other_mode_goes_with_it() {
+        for name in [
+            "disable-network-resource-provisioning",
+            "enable-imds-only-mode",
+        ] {
+            let on = config(&[&format!("--{name}=T")]).unwrap();
+            assert_eq!(
+                (on.check().is_ok(), on.mode()),
+                (true, Some(Mode::Frozen)),
+                "{name}"
+            );
+            let off = config(&[&format!("--{name}=0")]).unwrap();
+            assert_eq!(off.mode(), None, "{name}");
+            let both = config(&[&format!("--{name}=true"), "--mode=normal"]).unwrap();
+            let error = both.check().unwrap_err().to_string();
+            let variable = name.replace('-', "_").to_uppercase();
+            assert!(error.contains("WEIR_MODE is normal"), "{error}");
+            assert!(error.contains(&format!("{variable} is true")), "{error}");
+        }
+        let same = config(&["--mode=frozen", "--enable-imds-only-mode=true"]).unwrap();
+        assert!(same.check().is_ok());
+        assert_eq!(config(&[]).unwrap().mode(), None);
+    }
+
+    #[test]
+    fn what_kubelet_lets_onto_the_node_bounds_the_pool() {
+        let most = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().max_pods;
+        assert_eq!(most(&["--max-pods=110"]), Some(110));
+        assert_eq!(most(&[]), None);
+        let error = config(&["--max-pods=0"]).unwrap_err();
+        assert!(
+            error.contains("WEIR_MAX_PODS must be a whole number of pods from 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_pods_mtu_is_its_enis_unless_given_and_never_more() {
         assert_eq!(config(&["--eni-mtu=1500"]).unwrap().pod_mtu(), 1500);
         let wrong = config(&["--eni-mtu=1500", "--pod-mtu=9001"]).unwrap();
-        assert_eq!(
-            wrong.check(),
-            Err(ConfigError::PodMtu {
-                pod: 9001,
-                eni: 1500
-            })
+        let error = wrong.check().unwrap_err().to_string();
+        assert!(
+            error.contains("POD_MTU is 9001 and AWS_VPC_ENI_MTU is 1500"),
+            "{error}"
         );
     }
 
     #[test]
-    fn pods_get_ipv4_unless_told_otherwise_and_both_families_where_both_are_on() {
-        let families = |arguments: &[&str]| {
-            let config = config(arguments).unwrap();
-            config.check().map(|()| config.settings().families)
+    fn new_enis_are_made_where_tags_say_unless_the_user_says_otherwise() {
+        let subnets = |arguments: &[&str]| config(arguments).unwrap().settings().unwrap().subnets;
+        let tagged = |cluster: Option<&str>| Subnets::Tagged {
+            cluster: cluster.map(str::to_owned),
         };
-        assert_eq!(families(&[]), Ok(Families::V4));
-        assert_eq!(families(&["--enable-ipv6=true"]), Ok(Families::Dual));
-        // As aws-node has it on an IPv6 cluster.
-        let ipv6 = ["--enable-ipv4=false", "--enable-ipv6=TRUE"];
-        assert_eq!(families(&ipv6), Ok(Families::V6));
-        assert_eq!(
-            families(&["--enable-ipv4=false"]),
-            Err(ConfigError::NoFamily)
+        assert_eq!(subnets(&[]), tagged(None));
+        assert_eq!(subnets(&["--cluster-name=mine"]), tagged(Some("mine")));
+        assert_eq!(subnets(&["--subnet-discovery=F"]), Subnets::default());
+        assert!(!config(&[]).unwrap().manage_untagged());
+        assert!(
+            config(&["--manage-untagged-eni=1"])
+                .unwrap()
+                .manage_untagged()
         );
-    }
-
-    #[test]
-    fn ipv6_is_refused_on_links_too_narrow_for_it() {
-        let check = |arguments: &[&str]| config(arguments).unwrap().check();
-        let wrong = |setting| Err(ConfigError::Ipv6Mtu { setting, mtu: 1279 });
-        assert_eq!(check(&["--eni-mtu=1279"]), Ok(()));
-        let eni = ["--enable-ipv6=true", "--eni-mtu=1279"];
-        assert_eq!(check(&eni), wrong("AWS_VPC_ENI_MTU"));
-        let pod = ["--enable-ipv6=true", "--pod-mtu=1279"];
-        assert_eq!(check(&pod), wrong("POD_MTU"));
-        assert_eq!(check(&["--enable-ipv6=true", "--pod-mtu=1280"]), Ok(()));
-    }
-
-    #[test]
-    fn settings_of_aws_node_that_have_no_effect_are_named_when_they_ask_for_something() {
-        let environment = |name: &str| match name {
-            "ANNOTATE_POD_IP" => Some("False".to_owned()),
-            "ENABLE_POD_ENI" => Some("true".to_owned()),
-            "ENABLE_MULTI_NIC" => Some("true".to_owned()),
-            _ => None,
-        };
-        let said: Vec<_> = settings_without_effect(environment).collect();
-        assert_eq!(
-            said,
-            [
-                "ENABLE_MULTI_NIC=true has no effect yet: network card 0 alone is used",
-                "ENABLE_POD_ENI=true has no effect yet: pods have no security groups of their own",
-            ]
-        );
+        let without = config(&["--custom-networking=true"]).unwrap();
+        let error = without.settings().unwrap_err().to_string();
+        assert!(error.contains("WEIR_ENI_CONFIG"), "{error}");
     }
 }

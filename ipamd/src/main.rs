@@ -134,7 +134,7 @@ async fn run(config: &Config) -> Result<(), Failure> {
     for setting in config::settings_without_effect(|name| std::env::var(name).ok()) {
         tracing::warn!("{setting}");
     }
-    let tags = config.additional_eni_tags.iter();
+    let tags = config.additional_eni_tags().into_iter();
     for sentence in tags.flat_map(|tags| &tags.left_out) {
         tracing::warn!("{sentence}");
     }
@@ -163,6 +163,7 @@ struct Started {
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
+    let settings = config.settings()?;
     let metadata = Metadata::from_env();
     let facts = metadata.node(config.imds_patience()).await?;
     let identity = Ec2Identity {
@@ -170,7 +171,12 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         primary_eni: facts.primary_eni.clone(),
         vpc_id: facts.vpc_id.clone(),
         cluster_name: config.cluster_name(),
-        additional_tags: config.additional_eni_tags.clone().unwrap_or_default().tags,
+        additional_tags: config
+            .additional_eni_tags()
+            .cloned()
+            .unwrap_or_default()
+            .tags,
+        manage_untagged: config.manage_untagged(),
     };
     let seen = metadata.enis(SEEN_PATIENCE).await;
     let ec2 = Arc::new(Ec2::from_env(&facts, identity, metadata.clone()).await?);
@@ -186,7 +192,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         slots_per_eni = node.limits.ipv4_slots_per_eni,
         "learned the node"
     );
-    let ipv6 = config.families() != Families::V4;
+    let ipv6 = settings.families != Families::V4;
     if ipv6 {
         let address = ipv6::address_of(&node, &metadata, config.imds_patience()).await?;
         tracing::info!(%address, "pods get IPv6 addresses");
@@ -202,7 +208,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let (books, ledger, lost) = open_books(config, &node, boot_id.clone())?;
 
     Ok(Started {
-        state: State::new(node, config.settings(), &boot_id),
+        state: State::new(node, settings, &boot_id),
         books,
         ledger,
         lost,
@@ -237,7 +243,7 @@ async fn serve(
         source,
     })?;
     let mut pool = tokio::spawn(pool.run());
-    if let Some(mode) = config.mode {
+    if let Some(mode) = config.mode() {
         engine.tell(Event::SetMode(Some(mode)));
     }
     engine.tell(Event::Start {

@@ -55,6 +55,7 @@ fn ledger(version: u64, pods: u8) -> Ledger {
         }],
         grants: (0..pods).map(grant).collect(),
         tombstones: Vec::new(),
+        subnets: None,
         cooling: Vec::new(),
         intents: vec![EniIntent {
             token: ipam::ClientToken::new("weir-1"),

@@ -21,14 +21,14 @@ use aws_sdk_ec2::types::{
 use aws_smithy_types::date_time::Format;
 use ipam::{
     AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
-    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetId, VpcId,
+    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetFacts, SubnetId, VpcId,
 };
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::classify::{Effect, ThrottlesAreThePools, call_error};
 use crate::facts::{
-    OWNER, TAG_CLUSTER, TAG_CREATED_AT, TAG_INSTANCE, TAG_OWNER, TAG_TOKEN, facts_of, is_managed,
-    place,
+    OWNER, TAG_CLUSTER, TAG_CREATED_AT, TAG_INSTANCE, TAG_OWNER, TAG_TOKEN, Whose, facts_of, place,
+    whose,
 };
 use crate::http::{Http, HttpError};
 use crate::metadata::{Metadata, NodeFacts};
@@ -66,6 +66,8 @@ pub struct Ec2Identity {
     pub cluster_name: Option<String>,
     /// What users put on new ENIs beside our tags (`ADDITIONAL_ENI_TAGS`).
     pub additional_tags: BTreeMap<String, String>,
+    /// Whether pods may have the addresses of ENIs that somebody else has attached (`MANAGE_UNTAGGED_ENI`).
+    pub manage_untagged: bool,
 }
 
 /// A client of the EC2 API for one instance.
@@ -83,6 +85,8 @@ pub struct Ec2 {
     mutations: Client,
     metadata: Metadata,
     identity: Ec2Identity,
+    /// The node's VPC and zone.
+    network: (VpcId, String),
     known: Mutex<Known>,
 }
 
@@ -139,6 +143,7 @@ impl Ec2 {
             mutations: client("weir-mutations", &MUTATIONS, true),
             metadata,
             identity,
+            network: (node.vpc_id.clone(), node.availability_zone.clone()),
             known: Mutex::new(Known {
                 subnets: BTreeMap::from([(node.subnet_id.clone(), node.subnet_cidr)]),
                 own_addresses: BTreeMap::from([(node.primary_eni.clone(), node.primary_address)]),
@@ -203,6 +208,7 @@ impl Ec2 {
             Call::DescribeOrphans(whose) => {
                 self.orphans(action, *whose).await.map(CallReply::Orphans)
             }
+            Call::DescribeSubnets => self.describe_subnets().await.map(CallReply::Subnets),
             Call::CreateEni {
                 token,
                 subnet,
@@ -394,6 +400,43 @@ impl Ec2 {
         Ok(enis)
     }
 
+    /// Their CIDRs are remembered: so a new ENI in one of them needs no further question.
+    async fn describe_subnets(&self) -> Result<Vec<SubnetFacts>, CallError> {
+        const ACTION: &str = "DescribeSubnets";
+        let (vpc, zone) = &self.network;
+        let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
+        let mut pages = self
+            .describes
+            .describe_subnets()
+            .filters(filter("vpc-id", vpc.as_str()))
+            .filters(filter("availability-zone", zone))
+            .into_paginator()
+            .page_size(PAGE)
+            .send();
+        let mut subnets = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
+            for subnet in page.subnets() {
+                // One of IPv6 alone has no such CIDR.
+                let cidr: Option<Ipv4Net> = subnet.cidr_block().and_then(|it| it.parse().ok());
+                let (Some(id), Some(cidr)) = (subnet.subnet_id(), cidr) else {
+                    continue;
+                };
+                let id = SubnetId::new(id);
+                self.known().subnets.insert(id.clone(), cidr);
+                let tags = subnet.tags().iter();
+                let tag = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
+                subnets.push(SubnetFacts {
+                    id,
+                    free: u32::try_from(subnet.available_ip_address_count().unwrap_or(0))
+                        .unwrap_or(0),
+                    tags: tags.filter_map(tag).collect(),
+                });
+            }
+        }
+        Ok(subnets)
+    }
+
     async fn create(
         &self,
         token: &ClientToken,
@@ -483,15 +526,16 @@ impl Ec2 {
     ) -> Result<EniFacts, CallError> {
         self.note_tracking(eni);
         let wrong = |what: String| strange(action, &what, effect);
+        let (instance, untagged) = (&self.identity.instance_id, self.identity.manage_untagged);
         let (subnet, mac) = place(eni).map_err(wrong)?;
         let cidr = match self.known_cidr(&subnet, mac).await {
             Some(cidr) => Some(cidr),
-            None if is_managed(eni, &self.identity.instance_id) => {
+            None if whose(eni, instance, untagged) != Whose::NotForPods => {
                 Some(self.subnet_cidr(&subnet).await?)
             }
             None => None,
         };
-        let facts = facts_of(eni, cidr, &self.identity.instance_id).map_err(wrong)?;
+        let facts = facts_of(eni, cidr, instance, untagged).map_err(wrong)?;
         self.known()
             .own_addresses
             .insert(facts.id.clone(), facts.primary_address);

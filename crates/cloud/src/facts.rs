@@ -33,6 +33,17 @@ pub(crate) fn place(eni: &NetworkInterface) -> Result<(SubnetId, Mac), String> {
     Ok((subnet, mac))
 }
 
+/// Whose an ENI is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Made for this instance, by us or by aws-node; or its primary ENI.
+    Ours,
+    /// Somebody else's, and pods may have its addresses, as its user says.
+    Borrowed,
+    /// Not for pods.
+    NotForPods,
+}
+
 /// The pool's view of an ENI; what is missing, in words, when EC2's answer lacks what every ENI of ours has.
 ///
 /// One that is not ours may lack IPv4 altogether, and may be in a subnet that this account can't describe. It still
@@ -41,9 +52,11 @@ pub(crate) fn facts_of(
     eni: &NetworkInterface,
     subnet_cidr: Option<Ipv4Net>,
     instance: &InstanceId,
+    untagged: bool,
 ) -> Result<EniFacts, String> {
     let (subnet_id, mac) = place(eni)?;
-    let managed = is_managed(eni, instance);
+    let whose = whose(eni, instance, untagged);
+    let managed = whose != Whose::NotForPods;
     let primary_address = match eni.private_ip_address() {
         None if !managed => Ipv4Addr::UNSPECIFIED,
         primary => {
@@ -83,6 +96,7 @@ pub(crate) fn facts_of(
             .map(SecurityGroupId::new)
             .collect(),
         managed,
+        borrowed: whose == Whose::Borrowed,
         attachment: eni.attachment().and_then(|a| attachment_of(a, instance)),
     })
 }
@@ -124,27 +138,32 @@ pub(crate) fn tag<'e>(eni: &'e NetworkInterface, key: &str) -> Option<&'e str> {
     Some(found.value().unwrap_or_default())
 }
 
-/// aws-node's rules in aws-node's order, with MANAGE_UNTAGGED_ENI off: what somebody else attached is not
-/// ours to use.
-pub(crate) fn is_managed(eni: &NetworkInterface, instance: &InstanceId) -> bool {
+/// aws-node's rules in aws-node's order. `untagged`: what has no tag of the kind is for pods too (`MANAGE_UNTAGGED_ENI`).
+/// But what was not made for this instance is never ours to end.
+pub(crate) fn whose(eni: &NetworkInterface, instance: &InstanceId, untagged: bool) -> Whose {
     let tag = |key: &str| tag(eni, key);
     let (card, index) = eni.attachment().map_or((0, None), |attachment| {
         let card = attachment.network_card_index().unwrap_or(0);
         (card, attachment.device_index())
     });
     if card == 0 && index == Some(0) {
-        return true;
+        return Whose::Ours;
     }
     let for_pods = matches!(
         eni.interface_type(),
         None | Some(NetworkInterfaceType::Interface)
     );
     if !for_pods || card != 0 {
-        return false;
+        return Whose::NotForPods;
     }
-    match tag(TAG_NO_MANAGE) {
-        Some(value) => value != "true",
-        None => tag(TAG_INSTANCE) == Some(instance.as_str()),
+    let made_for = tag(TAG_INSTANCE);
+    match (tag(TAG_NO_MANAGE), made_for == Some(instance.as_str())) {
+        (Some("true"), _) => Whose::NotForPods,
+        (_, true) => Whose::Ours,
+        (Some(_), false) => Whose::Borrowed,
+        // One that was made for another instance is not untagged.
+        (None, false) if untagged && made_for.is_none() => Whose::Borrowed,
+        (None, false) => Whose::NotForPods,
     }
 }
 
@@ -154,6 +173,16 @@ mod tests {
     use aws_sdk_ec2::types::{NetworkInterfacePrivateIpAddress, Tag};
 
     fn eni(index: i32, card: i32, kind: NetworkInterfaceType, tags: &[(&str, &str)]) -> EniFacts {
+        with(false, index, card, kind, tags)
+    }
+
+    fn with(
+        untagged: bool,
+        index: i32,
+        card: i32,
+        kind: NetworkInterfaceType,
+        tags: &[(&str, &str)],
+    ) -> EniFacts {
         let address = |text: &str, primary| {
             NetworkInterfacePrivateIpAddress::builder()
                 .private_ip_address(text)
@@ -184,7 +213,7 @@ mod tests {
             )
             .build();
         let cidr = "10.0.1.0/24".parse().unwrap();
-        facts_of(&eni, Some(cidr), &InstanceId::new("i-1")).unwrap()
+        facts_of(&eni, Some(cidr), &InstanceId::new("i-1"), untagged).unwrap()
     }
 
     #[test]
@@ -202,7 +231,7 @@ mod tests {
                     .build(),
             )
             .build();
-        let told = |eni| facts_of(eni, None, &InstanceId::new("i-1"));
+        let told = |eni| facts_of(eni, None, &InstanceId::new("i-1"), false);
         let facts = told(&foreign).unwrap();
         assert!(!facts.managed);
         assert_eq!(facts.attachment.unwrap().place.device_index, 2);
@@ -231,7 +260,7 @@ mod tests {
                 .set_attachment(attachment)
                 .build();
             let cidr = "10.0.1.0/24".parse().unwrap();
-            let facts = facts_of(&eni, Some(cidr), &InstanceId::new("i-1")).unwrap();
+            let facts = facts_of(&eni, Some(cidr), &InstanceId::new("i-1"), false).unwrap();
             facts.attachment
         };
         assert!(told(Some(whole.clone().build())).is_some());
@@ -245,7 +274,7 @@ mod tests {
             assert_eq!(told(Some(less.build())), None);
         }
         let empty = NetworkInterface::builder().build();
-        let why = facts_of(&empty, None, &InstanceId::new("i-1")).unwrap_err();
+        let why = facts_of(&empty, None, &InstanceId::new("i-1"), false).unwrap_err();
         assert!(why.contains("an ENI without id has no subnetId"), "{why}");
     }
 
@@ -280,5 +309,36 @@ mod tests {
             let facts = eni(index, card, kind.clone(), &tags);
             assert_eq!(facts.managed, managed, "{index} {card} {kind} {tags:?}");
         }
+    }
+
+    /// #726, #1607, #3660: an ENI that somebody else attached was taken for the CNI's own, and detached.
+    #[test]
+    fn an_eni_of_others_is_for_pods_only_where_its_user_says_so_and_never_ours_to_end() {
+        use NetworkInterfaceType::{Branch, Efa, EfaOnly, Interface, Trunk};
+        let ours = (TAG_INSTANCE, "i-1");
+        let others = (TAG_INSTANCE, "i-2");
+        let (left_alone, given) = ((TAG_NO_MANAGE, "true"), (TAG_NO_MANAGE, "false"));
+        // With MANAGE_UNTAGGED_ENI: whether pods may have its addresses, and whether it is somebody else's then.
+        let table = [
+            (0, 0, Interface, vec![], (true, false)),
+            (1, 0, Interface, vec![], (true, true)),
+            (1, 0, Interface, vec![ours], (true, false)),
+            (1, 0, Interface, vec![given], (true, true)),
+            (1, 0, Interface, vec![ours, given], (true, false)),
+            (1, 0, Interface, vec![left_alone], (false, false)),
+            (1, 0, Interface, vec![others], (false, false)),
+            (1, 0, Trunk, vec![], (false, false)),
+            (1, 0, Branch, vec![], (false, false)),
+            (1, 0, Efa, vec![], (false, false)),
+            (1, 0, EfaOnly, vec![], (false, false)),
+            (1, 1, Interface, vec![], (false, false)),
+        ];
+        for (index, card, kind, tags, expected) in table {
+            let facts = with(true, index, card, kind.clone(), &tags);
+            let found = (facts.managed, facts.borrowed);
+            assert_eq!(found, expected, "{index} {card} {kind} {tags:?}");
+        }
+        let given = with(false, 1, 0, Interface, &[given]);
+        assert!(given.managed && given.borrowed, "its tag says so");
     }
 }

@@ -1,5 +1,6 @@
 //! What the pool asks of EC2, and what EC2 answers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub enum Call {
     DescribeEnis,
     /// DescribeNetworkInterfaces, of those that carry tags of ours; of other instances', those that are attached to nothing.
     DescribeOrphans(Whose),
+    /// DescribeSubnets, filtered to this instance's VPC and zone.
+    DescribeSubnets,
     /// CreateNetworkInterface, with our tags, and slots beside its own address.
     CreateEni {
         /// Makes the call safe to repeat.
@@ -138,6 +141,7 @@ impl Call {
     pub fn action(&self) -> &'static str {
         match self {
             Self::DescribeEnis | Self::DescribeOrphans(_) => "DescribeNetworkInterfaces",
+            Self::DescribeSubnets => "DescribeSubnets",
             Self::CreateEni { .. } => "CreateNetworkInterface",
             Self::AttachEni { .. } => "AttachNetworkInterface",
             Self::DeleteOnTermination { .. } => "ModifyNetworkInterfaceAttribute",
@@ -155,11 +159,23 @@ impl Call {
         }
     }
 
+    /// Whether it changes anything.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        !matches!(
+            self,
+            Self::DescribeEnis | Self::DescribeOrphans(_) | Self::DescribeSubnets
+        )
+    }
+
     /// The ENI that it is about, where there is one already.
     #[must_use]
     pub fn eni(&self) -> Option<&EniId> {
         match self {
-            Self::DescribeEnis | Self::DescribeOrphans(_) | Self::CreateEni { .. } => None,
+            Self::DescribeEnis
+            | Self::DescribeOrphans(_)
+            | Self::DescribeSubnets
+            | Self::CreateEni { .. } => None,
             Self::AttachEni { eni, .. }
             | Self::DeleteOnTermination { eni, .. }
             | Self::Assign { eni, .. }
@@ -215,6 +231,8 @@ pub enum CallReply {
     Enis(Vec<EniFacts>),
     /// Of `DescribeOrphans`: all that EC2 shows.
     Orphans(Vec<LooseEni>),
+    /// Of `DescribeSubnets`: those with IPv4 addresses.
+    Subnets(Vec<SubnetFacts>),
     /// Of `CreateEni`.
     Created(EniFacts),
     /// Of `AttachEni`.
@@ -223,6 +241,17 @@ pub enum CallReply {
     Assigned(Vec<IpNet>),
     /// Of the others.
     Done,
+}
+
+/// A subnet as EC2 tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubnetFacts {
+    /// Which.
+    pub id: SubnetId,
+    /// Addresses that nobody has.
+    pub free: u32,
+    /// By their keys.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// An ENI as EC2 tells it.
@@ -246,6 +275,8 @@ pub struct EniFacts {
     /// Whether pods may have its addresses: false when it is tagged `node.k8s.amazonaws.com/no_manage`, is
     /// of a type that is not for pods (trunk, EFA), or was neither made by us nor is the primary.
     pub managed: bool,
+    /// Whether somebody else made it, and pods may have its addresses all the same: it is never detached nor deleted.
+    pub borrowed: bool,
     /// Its attachment; none when it is not attached, or is being detached.
     pub attachment: Option<Attachment>,
 }

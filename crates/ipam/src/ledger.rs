@@ -29,6 +29,9 @@ pub struct Ledger {
     /// ENIs that were made for this instance may be left over: they are still to be looked for.
     #[serde(default)]
     pub orphans: bool,
+    /// What the tags of the zone's subnets said; none where they were not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<SubnetsSeen>,
 }
 
 /// What one sandbox owns.
@@ -79,6 +82,9 @@ pub struct EniLink {
     pub primary_address: Ipv4Addr,
     /// Its attachment to this instance; none while it is not known.
     pub attachment: Option<AttachmentId>,
+    /// Whether somebody else made it, so that it is never detached nor deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub borrowed: bool,
 }
 
 /// An address, and what held it.
@@ -91,6 +97,18 @@ pub struct AddressEntry {
     pub slot: IpNet,
     /// The ENI that held it: one of [`Ledger::enis`].
     pub eni: EniId,
+}
+
+/// What the tags of the zone's subnets said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetsSeen {
+    /// When.
+    pub at: Time,
+    /// Where new ENIs may be made, the best first.
+    pub usable: Vec<SubnetId>,
+    /// Of whose ENIs pods get no addresses.
+    pub excluded: Vec<SubnetId>,
 }
 
 /// One address that cools.
@@ -168,6 +186,7 @@ impl From<&EniFacts> for EniLink {
             subnet_cidr: facts.subnet_cidr,
             primary_address: facts.primary_address,
             attachment: facts.attachment.as_ref().map(|it| it.id.clone()),
+            borrowed: facts.borrowed,
         }
     }
 }

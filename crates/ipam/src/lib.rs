@@ -23,7 +23,7 @@ mod view;
 
 pub use call::{
     Attachment, Call, CallError, CallErrorKind, CallReply, EniFacts, LooseEni, Place, SlotKind,
-    Whose,
+    SubnetFacts, Whose,
 };
 pub use event::{
     AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
@@ -35,11 +35,12 @@ pub use id::{
 };
 pub use ledger::{
     AddressEntry, CoolingEntry, EniEntry, EniIntent, EniLink, GrantEntry, IntentStage, Ledger,
-    Tombstone,
+    SubnetsSeen, Tombstone,
 };
 pub use mode::{Mode, ModeError};
 pub use node::{
-    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Sweep, Warm, WarmTargets,
+    Dial, Families, Family, InstanceLimits, Node, Settings, SubnetChoice, Subnets, Sweep, Warm,
+    WarmTargets,
 };
 pub use planner::{Action, ComingEni, EniStock, Facts, Gate, Stock, SubnetGates, grow, shrink};
 pub use refusal::{Reason, Refusal};

@@ -79,8 +79,8 @@ pub struct Settings {
     pub max_pods: Option<u32>,
     /// How long an address cools after its pod has gone (`IP_COOLDOWN_PERIOD`).
     pub cooldown: Duration,
-    /// Where new ENIs may be made, besides the primary's subnet; the first that has room is taken.
-    pub subnets: Vec<SubnetChoice>,
+    /// Where new ENIs are made.
+    pub subnets: Subnets,
     /// How many nodes share what the account may ask of EC2 (`WEIR_CLUSTER_SIZE`), see [`crate::Governor`]; with 0, no
     /// call is held back.
     pub cluster_size: u32,
@@ -98,6 +98,27 @@ pub enum Sweep {
     Own,
     /// Those of the cluster of this name too.
     Cluster(String),
+}
+
+/// Where new ENIs are made; the first subnet that has room is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subnets {
+    /// In the primary ENI's subnet, or else in these.
+    Listed(Vec<SubnetChoice>),
+    /// Where the tags of the zone's subnets say (`ENABLE_SUBNET_DISCOVERY`), those with most free addresses first.
+    Tagged {
+        /// The cluster, where tags name some (`CLUSTER_NAME`).
+        cluster: Option<String>,
+    },
+    /// In this one alone, and pods get no addresses of the primary ENI (`AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG`).
+    Custom(SubnetChoice),
+}
+
+impl Default for Subnets {
+    /// The primary ENI's alone.
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
 }
 
 /// A subnet for new ENIs.

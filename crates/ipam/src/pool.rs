@@ -107,11 +107,11 @@ impl Pool {
         change: impl FnOnce(&mut Eni) -> R,
     ) -> Option<R> {
         let eni = self.enis.get_mut(id)?;
-        let (place, gives) = (eni.place, eni.gives());
+        let (place, of) = (eni.place, eni.use_of());
         self.odd -= usize::from(eni.is_odd());
         let result = change(eni);
         self.odd += usize::from(eni.is_odd());
-        let moved = (eni.place, eni.gives()) != (place, gives);
+        let moved = (eni.place, eni.use_of()) != (place, of);
         if moved {
             let slots: Vec<IpNet> = eni.slots().map(|(net, _)| *net).collect();
             slots.iter().for_each(|net| self.reindex(id, net));
@@ -194,7 +194,8 @@ impl Pool {
             (_, Some(Claim::Owned(_)), _) => AddressState::Owned,
             (_, Some(Claim::Cooling { .. }), _) => AddressState::Cooling,
             (_, None, _) if slot.leaving => AddressState::Leaving,
-            (Holding::Held, None, Routing::Done) if eni.gives() => AddressState::Free,
+            (Holding::Held, None, _) if eni.kept_from_pods => AddressState::Leaving,
+            (Holding::Held, None, Routing::Done) if eni.is_up() => AddressState::Free,
             (_, None, _) => AddressState::Preparing,
         }
     }
@@ -501,12 +502,12 @@ impl Pool {
         let Some(eni) = self.enis.get_mut(id) else {
             return;
         };
-        let gives = eni.gives();
+        let of = eni.use_of();
         let Some(slot) = eni.slots.get_mut(net) else {
             return;
         };
         eni.free.remove(slot);
-        let tally = Tally::of(SlotKind::of(net), slot, gives);
+        let tally = Tally::of(SlotKind::of(net), slot, of);
         eni.tally.subtract(&slot.tally);
         self.total.subtract(&slot.tally);
         eni.tally.add(&tally);

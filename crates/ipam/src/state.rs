@@ -12,6 +12,7 @@ mod pods;
 mod query;
 mod refuse;
 mod restart;
+mod subnets;
 mod sweep;
 mod why;
 
@@ -21,6 +22,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use self::mode::Troubles;
+use self::subnets::Survey;
 use self::sweep::Sweeps;
 pub use self::why::{Retry, WaitsFor, Why};
 use crate::pool::Pool;
@@ -71,6 +73,7 @@ pub struct State {
     next_call: CallId,
     /// How often EC2 may be asked.
     governor: Governor,
+    survey: Survey,
     /// What EC2 did not do of late, and when to ask again.
     setbacks: BTreeMap<Spot, Setback<CallError>>,
     /// How many of a kind a subnet is asked for at once, where it did not have all that was asked for.
@@ -224,6 +227,7 @@ impl State {
             warm_at: None,
             calls: BTreeMap::new(),
             next_call: CallId(1),
+            survey: Survey::default(),
             setbacks: BTreeMap::new(),
             at_once: BTreeMap::new(),
             last_error: None,
@@ -429,6 +433,7 @@ impl State {
             .chain(self.describe_at)
             .chain(self.shrink_at)
             .chain(self.warm_at)
+            .chain(self.survey.next_due())
             .chain(self.governor.held(self.now).map(|held| held.until))
             .chain(self.troubles.next_due(self.set_mode))
             .chain(self.next_forgotten())

@@ -39,6 +39,8 @@ mod restart;
 mod rig;
 #[path = "ipamd/start.rs"]
 mod start;
+#[path = "ipamd/subnets.rs"]
+mod subnets;
 #[path = "ipamd/survival.rs"]
 mod survival;
 #[path = "ipamd/tracking.rs"]
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         tracking::tests(),
         orphans::tests(),
         frugal::tests(),
+        subnets::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     suites::harness::run_beside("ipamd", survival::tests(), tests)

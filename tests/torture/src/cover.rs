@@ -21,7 +21,7 @@ things_to_meet! {
         EvDraining "draining" EvSetMode "set-mode" EvWake "wake" EvShutDown "shut-down"
     }
     "call" {
-        CallDescribe "describe" CallCreate "create" CallAttach "attach" CallDot "delete-on-termination"
+        CallDescribe "describe" CallSubnets "describe-subnets" CallCreate "create" CallAttach "attach" CallDot "delete-on-termination"
         CallAssignAddress "assign-address" CallAssignPrefix "assign-prefix" CallAssignIpv6 "assign-ipv6-prefix"
         CallUnassign "unassign" CallDetach "detach" CallDelete "delete" CallOrphansOwn "look-for-own-orphans"
         CallOrphansCluster "look-for-the-clusters-orphans" CallDeleteOrphan "delete-orphan"
@@ -104,7 +104,7 @@ things_to_meet! {
     "setting" {
         SetV4 "ipv4" SetV6 "ipv6" SetDual "dual" SetDelegation "delegation" SetWarmIp "warm-ip" SetWarmEni "warm-eni"
         SetWarmPrefix "warm-prefix" SetEconomy "economy" SetBalanced "balanced" SetLatency "latency"
-        SetMaxPods "max-pods" SetMaxEni "max-eni" SetCards "all-cards" SetSubnets "more-subnets"
+        SetMaxPods "max-pods" SetMaxEni "max-eni" SetCards "all-cards" SetSubnets "more-subnets" SetTagged "tagged-subnets"
         SetThrottling "tight-buckets" SetBackwards "reads-go-backwards" SetLag "describe-lag" SetWriteLag "write-lag"
         SetVague "vague-subnet-errors" SetPages "short-pages" SetXen "no-prefixes"
         SetNoSweep "no-sweep" SetSweepOwn "sweep-own" SetSweepCluster "sweep-cluster"

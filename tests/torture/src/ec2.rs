@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_sim::{Caller, Delivery, Request, Response, SimTime, World, params::Params};
 use ipam::{
     Attachment, AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts,
-    EniId, InstanceId, LooseEni, Place, SecurityGroupId, SlotKind, SubnetId, VpcId, Whose,
+    EniId, InstanceId, LooseEni, Place, SecurityGroupId, SlotKind, SubnetFacts, SubnetId, VpcId,
+    Whose,
 };
 use ipnet::{IpNet, Ipv4Net};
 
@@ -70,6 +71,7 @@ impl Client {
                 self.describe(world, now, "attachment.instance-id", &self.instance)
             }
             Call::DescribeOrphans(whose) => self.orphans(world, now, wall, *whose),
+            Call::DescribeSubnets => self.describe_subnets(world, now),
             _ => self.mutate(world, now, wall, call),
         };
         if let (Call::CreateEni { token, .. }, Attempt::Answered(Err(error))) =
@@ -184,6 +186,35 @@ impl Client {
         }
     }
 
+    fn describe_subnets(&self, world: &mut World, now: SimTime) -> Sent {
+        const ACTION: &str = "DescribeSubnets";
+        let ids = (1..).zip(&self.subnets);
+        let ids = ids.map(|(n, (id, _))| (format!("SubnetId.{n}"), id.clone()));
+        let request = self.request(ACTION, ids.collect());
+        let response = aws_sim::call(world, now, &request);
+        let answer = match read(ACTION, false, &response) {
+            Ok(root) => root,
+            Err(attempt) => return sent(*attempt, response.delivery),
+        };
+        let facts = |subnet: &Element<'_>| {
+            let tags = subnet.items("tagSet").iter();
+            let tag = |tag: &Element<'_>| {
+                Some((tag.text("key")?.to_owned(), tag.text("value")?.to_owned()))
+            };
+            Some(SubnetFacts {
+                id: SubnetId::new(subnet.text("subnetId")?),
+                free: subnet.text("availableIpAddressCount")?.parse().ok()?,
+                tags: tags.filter_map(tag).collect(),
+            })
+        };
+        let all: Option<Vec<_>> = answer.items("subnetSet").iter().map(facts).collect();
+        let attempt = all.map_or_else(
+            || strange(ACTION, false),
+            |all| Attempt::Answered(Ok(CallReply::Subnets(all))),
+        );
+        sent(attempt, response.delivery)
+    }
+
     fn mutate(&self, world: &mut World, now: SimTime, wall: u64, call: &Call) -> Sent {
         let action = call.action();
         let request = self.request(action, self.params(wall, call));
@@ -202,7 +233,7 @@ impl Client {
         let eni = call.eni().map_or("", EniId::as_str);
         let mut params = pairs(&[("NetworkInterfaceId", eni)]);
         match call {
-            Call::DescribeEnis | Call::DescribeOrphans(_) => params.clear(),
+            Call::DescribeEnis | Call::DescribeOrphans(_) | Call::DescribeSubnets => params.clear(),
             Call::CreateEni {
                 token,
                 subnet,
@@ -287,7 +318,7 @@ impl Client {
 
     fn reply(&self, call: &Call, answer: &Element<'_>) -> Option<CallReply> {
         Some(match call {
-            Call::DescribeEnis | Call::DescribeOrphans(_) => return None,
+            Call::DescribeEnis | Call::DescribeOrphans(_) | Call::DescribeSubnets => return None,
             Call::CreateEni { .. } => {
                 CallReply::Created(self.facts(answer.child("networkInterface")?)?)
             }
@@ -344,6 +375,7 @@ impl Client {
             slots: addresses.chain(prefixes).chain(ipv6).collect(),
             security_groups: groups.collect(),
             managed: self.is_managed(eni),
+            borrowed: false,
             attachment: eni.child("attachment").and_then(|it| self.attachment(it)),
         })
     }

@@ -64,7 +64,7 @@ impl Next {
 #[must_use]
 pub fn next(call: &Call, sent: Sent, tried: Tried) -> Next {
     let patience = match call {
-        Call::DescribeEnis | Call::DescribeOrphans(_) => READS,
+        Call::DescribeEnis | Call::DescribeOrphans(_) | Call::DescribeSubnets => READS,
         _ => MUTATIONS,
     };
     let (takes, late) = match sent.delivery {
@@ -85,6 +85,7 @@ pub fn next(call: &Call, sent: Sent, tried: Tried) -> Next {
         call,
         Call::DescribeEnis
             | Call::DescribeOrphans(_)
+            | Call::DescribeSubnets
             | Call::DeleteOnTermination { .. }
             | Call::DeleteEni { .. }
             | Call::DeleteOrphan { .. }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::{Dial, Families, InstanceLimits, Settings, Sweep, Warm, WarmTargets};
+use crate::{Dial, Families, InstanceLimits, Settings, Subnets, Sweep, Warm, WarmTargets};
 
 /// An m5.large: three ENIs of nine addresses for pods.
 fn m5_large() -> InstanceLimits {
@@ -34,7 +34,7 @@ fn settings(warm: Warm) -> Settings {
         all_cards: false,
         max_pods: None,
         cooldown: Duration::from_secs(30),
-        subnets: Vec::new(),
+        subnets: Subnets::default(),
         cluster_size: 0,
         sweep: Sweep::Off,
     }

@@ -23,6 +23,8 @@ pub(crate) struct Eni {
     pub(crate) changed: Option<Time>,
     /// A change of it has an unknown outcome; a Describe with this id or a later one settles it.
     pub(crate) unsettled: Option<CallId>,
+    /// It is ours to use, and set up, but no pod gets an address of it: what it holds is to go back.
+    pub(crate) kept_from_pods: bool,
     /// What failed on the node, and when it is tried again.
     pub(crate) trouble: Option<Setback<String>>,
     pub(super) slots: BTreeMap<IpNet, Slot>,
@@ -45,6 +47,17 @@ pub(crate) enum Life {
     Draining,
     /// Not ours to use.
     Unmanaged,
+}
+
+/// What becomes of an ENI's addresses that nobody has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Pods get them now.
+    Give,
+    /// Pods will get them.
+    Prepare,
+    /// No pod gets them.
+    GoBack,
 }
 
 /// What one attachment slot holds: an address, or a prefix.
@@ -120,6 +133,7 @@ impl Eni {
             since: now,
             changed: None,
             unsettled: None,
+            kept_from_pods: false,
             trouble: None,
             slots: BTreeMap::new(),
             tally: Tally::default(),
@@ -152,9 +166,18 @@ impl Eni {
         self.life != Life::Ready || self.trouble.is_some() || self.unsettled.is_some()
     }
 
-    /// Whether pods get its addresses now.
-    pub(crate) fn gives(&self) -> bool {
+    /// Whether pods that have its addresses can use them.
+    pub(crate) fn is_up(&self) -> bool {
         self.life == Life::Ready
+    }
+
+    /// What becomes of addresses that nobody has.
+    pub(super) fn use_of(&self) -> Use {
+        match self.life {
+            _ if self.kept_from_pods => Use::GoBack,
+            Life::Ready => Use::Give,
+            _ => Use::Prepare,
+        }
     }
 
     pub(crate) fn slots(&self) -> impl Iterator<Item = (&IpNet, &Slot)> {

@@ -1,5 +1,6 @@
 //! How much there is of each: kept by slot, ENI and pool, so that nothing has to be counted on the way of an ADD.
 
+use super::eni::Use;
 use super::{Holding, Routing, Slot};
 use crate::{Family, SlotKind, Totals};
 
@@ -35,14 +36,14 @@ pub(crate) struct Counts {
     pub(crate) cooling: u64,
     /// EC2 or the kernel disagree with the books.
     pub(crate) quarantined: u64,
-    /// In slots that leave.
+    /// In slots that leave, or of ENIs that no pod gets an address of.
     pub(crate) going: u64,
 }
 
 impl Tally {
-    /// Of one slot. `gives`: its ENI gives addresses to pods now.
-    pub(super) fn of(kind: SlotKind, slot: &Slot, gives: bool) -> Self {
-        let counts = Counts::of(kind, slot, gives);
+    /// Of one slot of an ENI.
+    pub(super) fn of(kind: SlotKind, slot: &Slot, of: Use) -> Self {
+        let counts = Counts::of(kind, slot, of);
         match kind.family() {
             Family::V4 => Self {
                 v4: counts,
@@ -75,7 +76,7 @@ impl Tally {
 }
 
 impl Counts {
-    fn of(kind: SlotKind, slot: &Slot, gives: bool) -> Self {
+    fn of(kind: SlotKind, slot: &Slot, of: Use) -> Self {
         let claims = slot.claims;
         let one = |it: bool| u64::from(it);
         let mut counts = Self::default();
@@ -86,7 +87,8 @@ impl Counts {
         let held = slot.holding == Holding::Held;
         counts.slots = 1;
         counts.prefixes = one(kind != SlotKind::Address);
-        counts.empty = one(claims.all() == 0 && !slot.leaving);
+        let leaves = slot.leaving || of == Use::GoBack;
+        counts.empty = one(claims.all() == 0 && !leaves);
         counts.empty_prefixes = counts.empty * counts.prefixes;
         counts.unrouted = one(held && !slot.leaving && slot.routing == Routing::None);
         counts.owned = claims.owned;
@@ -95,9 +97,9 @@ impl Counts {
         if held {
             counts.addresses = kind.size();
             let unclaimed = kind.size() - claims.all();
-            if slot.leaving {
+            if leaves {
                 counts.going = unclaimed;
-            } else if gives && slot.routing == Routing::Done {
+            } else if of == Use::Give && slot.routing == Routing::Done {
                 counts.free = unclaimed;
             } else {
                 counts.preparing = unclaimed;

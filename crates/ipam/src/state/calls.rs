@@ -93,10 +93,10 @@ impl State {
             self.swept(call, since, outcome);
             return;
         }
-        let changes = call != Call::DescribeEnis;
+        let changes = call.changes();
         match &outcome {
             Ok(_) => {
-                self.last_error = None;
+                self.last_error.take_if(|_| call != Call::DescribeSubnets);
                 if changes {
                     self.note_success();
                 }
@@ -105,7 +105,10 @@ impl State {
                 if error.kind == CallErrorKind::Throttled {
                     self.governor.throttled(call.action(), self.now);
                 }
-                self.last_error = Some(error.clone());
+                // Growth goes on without it.
+                if call != Call::DescribeSubnets {
+                    self.last_error = Some(error.clone());
+                }
                 if changes {
                     self.note_failure(error.kind);
                 }
@@ -113,6 +116,7 @@ impl State {
         }
         match call {
             Call::DescribeEnis => self.described(id, since, outcome),
+            Call::DescribeSubnets => self.subnets_told(outcome),
             Call::Assign { eni, kind, count } => self.assigned(&eni, (kind, count), outcome),
             Call::Unassign { eni, slots } => self.unassigned(&eni, &slots, outcome.map(drop)),
             Call::CreateEni { .. }
@@ -369,6 +373,9 @@ impl State {
                 // before the token is.
                 let unclear = intent.maybe_created;
                 let spot = match (kind, intent.ipv4) {
+                    (CallErrorKind::NotFound, _) if self.doubt_subnet(&intent.subnet) => {
+                        Spot::Subnet(intent.subnet.clone(), SlotKind::Address)
+                    }
                     // Some of EC2's words say that either is lacking: then addresses are asked for next.
                     (CallErrorKind::SubnetExhausted, Some((SlotKind::Prefix, _))) => {
                         Spot::Subnet(intent.subnet.clone(), SlotKind::Prefix)
@@ -527,6 +534,7 @@ fn answers(reply: &CallReply, call: &Call) -> bool {
         (CallReply::Assigned(slots), Call::Assign { .. }) => !slots.is_empty(),
         (CallReply::Enis(_), Call::DescribeEnis)
         | (CallReply::Orphans(_), Call::DescribeOrphans(_))
+        | (CallReply::Subnets(_), Call::DescribeSubnets)
         | (CallReply::Created(_), Call::CreateEni { .. })
         | (CallReply::Attached(_), Call::AttachEni { .. })
         | (

@@ -11,10 +11,10 @@ use super::calls::NOT_FOUND_AT_MOST;
 use super::merge::LAG;
 use super::{Phase, Spot, State, Tombstone, TornDown};
 use crate::planner::{self, Action, EniStock};
-use crate::pool::{Holding, Life, Routing};
+use crate::pool::{Eni, Holding, Life, Routing, Slot};
 use crate::retry;
 use crate::{
-    Call, CallError, CallErrorKind, Effect, EniId, Haste, IntentStage, Mode, SlotKind, Time,
+    Call, CallError, CallErrorKind, Effect, EniId, Haste, IntentStage, Mode, Place, SlotKind, Time,
 };
 
 /// How long after there came to be more is looked for what is too much: demand comes and goes.
@@ -56,7 +56,10 @@ impl State {
                 .enis()
                 .filter(|(_, eni)| eni.is_ours())
                 .any(|(id, eni)| {
-                    !eni.is_sound() || self.now.since(eni.since) < OLD || self.is_on_its_way(id)
+                    !eni.is_sound()
+                        || self.now.since(eni.since) < OLD
+                        || self.is_on_its_way(id)
+                        || has_to_go_back(eni)
                 });
         self.shrink_at = (waits || !plan.is_empty()).then_some(again);
         for action in plan {
@@ -65,6 +68,27 @@ impl State {
                 Action::Drain { eni } => self.drain(&eni),
                 // What is asked for is not given back.
                 Action::Assign { .. } | Action::Create { .. } => {}
+            }
+        }
+        self.empty_kept_enis();
+    }
+
+    /// What no pod gets any more goes back, as pods leave it; and with the last of it an ENI that we made.
+    fn empty_kept_enis(&mut self) {
+        let kept = self.pool.enis().filter(|(_, eni)| has_to_go_back(eni));
+        let kept: Vec<EniId> = kept.map(|(id, _)| id.clone()).collect();
+        for id in &kept {
+            let Some(eni) = self.pool.eni(id) else {
+                continue;
+            };
+            let empty = eni.slots().all(|(_, slot)| slot.is_empty());
+            let stock = self.eni_stock(id, eni, self.asked_of(id));
+            if stock.may_go && empty && !stock.is_busy() {
+                self.drain(id);
+                continue;
+            }
+            for kind in [SlotKind::Address, SlotKind::Prefix, SlotKind::Ipv6Prefix] {
+                self.leave(id, kind, u32::MAX);
             }
         }
     }
@@ -143,7 +167,7 @@ impl State {
                 continue;
             };
             let gate = self.gate(|| Spot::Unassign(id.clone()));
-            let waits = eni.unsettled.is_some() || gate != planner::Gate::Open || !eni.gives();
+            let waits = eni.unsettled.is_some() || gate != planner::Gate::Open || !eni.is_up();
             let routing = eni.slot(net).map(|slot| slot.routing);
             let list = match routing {
                 Some(Routing::Done) if self.preparation.under_way => continue,
@@ -321,6 +345,13 @@ impl State {
         let setback = after(before, error, self.now, &mut self.jitter);
         self.setbacks.insert(spot, setback);
     }
+}
+
+/// Whether pods get nothing of it, and it has what they might.
+fn has_to_go_back(eni: &Eni) -> bool {
+    let held = |slot: &Slot| slot.holding == Holding::Held && !slot.leaving;
+    let primary = eni.place == Place::PRIMARY;
+    eni.kept_from_pods && eni.is_ours() && (!primary || eni.slots().any(|(_, slot)| held(slot)))
 }
 
 /// An ENI that was made a moment ago may not be seen by the calls that follow: so it is for some tries.

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::ending::unseen_yet;
 use super::{Intent, Spot, State};
-use crate::planner::{ComingEni, EniStock, Facts, Gate, Stock, SubnetGates};
+use crate::planner::{ComingEni, EniStock, Facts, Gate, Stock};
 use crate::pool::{Counts, Eni, Life};
 use crate::retry::passes;
-use crate::{Call, CallErrorKind, EniId, Family, IntentStage, SlotKind, SubnetId};
+use crate::{Call, CallErrorKind, EniId, Family, IntentStage, SlotKind};
 
 /// An ENI that is younger may not go: what made it needed may come again (as aws-node has it).
 const OLD: std::time::Duration = std::time::Duration::from_mins(1);
@@ -73,7 +73,10 @@ impl State {
             let stock = self.eni_stock(id, eni, asked);
             add(&mut facts.ipv4, &stock.ipv4);
             add(&mut facts.ipv6, &stock.ipv6);
-            enis.push(stock);
+            // Nothing is asked of it, and what it has goes back by itself.
+            if !eni.kept_from_pods {
+                enis.push(stock);
+            }
         }
         for intent in &self.intents {
             if !self.is_unseen(intent) {
@@ -147,7 +150,7 @@ impl State {
         intents.any(|intent| intent.stage.eni() == Some(id))
     }
 
-    fn eni_stock(&self, id: &EniId, eni: &Eni, asked: Asked) -> EniStock {
+    pub(super) fn eni_stock(&self, id: &EniId, eni: &Eni, asked: Asked) -> EniStock {
         let limits = &self.node.limits;
         let (v4, v6) = (&eni.tally().v4, &eni.tally().v6);
         let mut ipv4 = stock(v4, eni.is_sound());
@@ -189,7 +192,7 @@ impl State {
                 && eni
                     .link
                     .as_ref()
-                    .is_some_and(|link| link.attachment.is_some())
+                    .is_some_and(|link| link.attachment.is_some() && !link.borrowed)
                 && !self.is_on_its_way(id),
         }
     }
@@ -211,30 +214,6 @@ impl State {
             }
             asked
         })
-    }
-
-    fn subnets(&self) -> Vec<SubnetGates> {
-        let primary = (&self.node.subnet_id, &[][..]);
-        let others = self.settings.subnets.iter();
-        let others = others.map(|choice| (&choice.id, choice.groups.as_slice()));
-        std::iter::once(primary)
-            .chain(others)
-            .map(|(subnet, groups)| SubnetGates {
-                subnet: subnet.clone(),
-                groups: if groups.is_empty() {
-                    self.node.security_groups.clone()
-                } else {
-                    groups.to_vec()
-                },
-                addresses: self.subnet_gate(subnet, SlotKind::Address),
-                prefixes: self.subnet_gate(subnet, SlotKind::Prefix),
-                ipv6_prefixes: self.subnet_gate(subnet, SlotKind::Ipv6Prefix),
-            })
-            .collect()
-    }
-
-    fn subnet_gate(&self, subnet: &SubnetId, kind: SlotKind) -> Gate {
-        self.gate(|| Spot::Subnet(subnet.clone(), kind))
     }
 
     fn room_gate(&self, id: &EniId, eni: &Eni, busy: bool, kind: SlotKind) -> Gate {

@@ -27,7 +27,8 @@ impl State {
         }
         let facts = self.facts(waiters);
         let plan = planner::grow(&self.settings, limits, &facts);
-        if plan.is_empty() {
+        let looks = self.wants_to_know_subnets(&facts);
+        if plan.is_empty() && !looks {
             self.warm_at = None;
             return;
         }
@@ -43,7 +44,11 @@ impl State {
         } else {
             Haste::Later
         };
-        let mut held = false;
+        // What it tells is planned with at once.
+        let mut held = looks;
+        if looks {
+            self.look_at_subnets(haste);
+        }
         for action in plan {
             match action {
                 // One change of an ENI at a time: the rest is planned again when its reply is there.
@@ -187,7 +192,7 @@ impl State {
         };
         self.pool
             .enis()
-            .filter(|(_, eni)| eni.is_ours() && eni.trouble.is_some())
+            .filter(|(_, eni)| eni.is_ours() && eni.trouble.is_some() && !eni.kept_from_pods)
             .map(|(id, eni)| {
                 let (asked, held) = (self.asked_of(id), eni.tally().family(family));
                 let taken = count_of(held.slots).saturating_add(asked.slots(family));

@@ -150,6 +150,7 @@ impl State {
     fn merge_eni(&mut self, facts: &EniFacts, attachment: &Attachment, asked: Time) {
         let now = self.now;
         let goes = self.goes(&facts.id);
+        let kept = self.is_kept_from_pods(attachment.place, Some(&facts.subnet_id));
         if self.pool.eni(&facts.id).is_none() {
             let eni = Eni::new(attachment.place, None, Life::Absent, now);
             self.pool.insert_eni(facts.id.clone(), eni);
@@ -162,6 +163,7 @@ impl State {
         self.pool.change_eni(&facts.id, |eni| {
             eni.place = attachment.place;
             eni.link = Some(EniLink::from(facts));
+            eni.kept_from_pods = kept && facts.managed;
             if !facts.managed {
                 eni.enter(Life::Unmanaged, now);
                 eni.trouble = None;
@@ -252,7 +254,8 @@ impl State {
                 .take_if(|settled_by| *settled_by <= describe);
             let eni = intent.stage.eni();
             let found = eni.and_then(|eni| attached.get(eni));
-            if found.is_some_and(|(facts, _)| !facts.managed) && intent.call.is_none() {
+            let ours = |facts: &EniFacts| facts.managed && !facts.borrowed;
+            if found.is_some_and(|(facts, _)| !ours(facts)) && intent.call.is_none() {
                 // It is not ours to touch any more.
                 self.changed();
                 continue;
@@ -353,7 +356,8 @@ impl State {
     fn see_to_termination(&mut self, facts: &EniFacts, attachment: &Attachment) {
         let known = self.is_on_its_way(&facts.id);
         let primary = attachment.place == Place::PRIMARY;
-        if primary || !facts.managed || attachment.delete_on_termination || known {
+        let ours = facts.managed && !facts.borrowed;
+        if primary || !ours || attachment.delete_on_termination || known {
             return;
         }
         let stage = IntentStage::DeleteOnTermination(facts.id.clone(), attachment.id.clone());

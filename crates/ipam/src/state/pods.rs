@@ -173,7 +173,7 @@ impl State {
             if Pool::state_of(eni, slot, Some(&claimed.claim)) == AddressState::Quarantined {
                 return Standing::Lost;
             }
-            usable &= eni.gives() && slot.holding == Holding::Held && slot.routing == Routing::Done;
+            usable &= eni.is_up() && slot.holding == Holding::Held && slot.routing == Routing::Done;
         }
         match (usable, owner.version <= self.written) {
             (false, _) => Standing::Unusable,

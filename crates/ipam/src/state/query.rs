@@ -49,6 +49,7 @@ impl State {
             intents: self.intents.iter().map(Intent::entry).collect(),
             tombstones: tombstones.collect(),
             orphans: self.sweeps.seeks_own(),
+            subnets: self.survey.seen.clone(),
         }
     }
 

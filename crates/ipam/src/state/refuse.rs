@@ -5,7 +5,7 @@ use super::{Add, State};
 use crate::planner::Facts;
 use crate::pool::Life;
 use crate::retry::passes;
-use crate::{CallError, CallErrorKind, Family, HeldBy, Mode, Reason, Refusal, Sandbox};
+use crate::{CallError, CallErrorKind, Family, HeldBy, Mode, Node, Reason, Refusal, Sandbox};
 
 const ASKED_AGAIN: &str = "kubelet asks again for the pod by itself";
 
@@ -123,7 +123,8 @@ fn frozen(error: Option<&CallError>) -> Refusal {
             Reason::PoolFrozen,
             format!("{before}, and all that this node holds are taken"),
             "an address is free when a pod of this node has gone and its address has cooled",
-            "set another mode, or none (WEIR_MODE)",
+            "set another mode, or none (WEIR_MODE), and neither DISABLE_NETWORK_RESOURCE_PROVISIONING nor \
+             ENABLE_IMDS_ONLY_MODE",
         ),
     }
 }
@@ -200,7 +201,28 @@ impl State {
         if let Some(trouble) = self.troubled_enis().next() {
             return in_vain(&[trouble], "");
         }
+        if facts.subnets.is_empty() {
+            return self.refuse_without_subnet();
+        }
         self.refuse_full()
+    }
+
+    /// Tags leave no subnet for a new ENI.
+    fn refuse_without_subnet(&self) -> Refusal {
+        let Node {
+            subnet_id,
+            availability_zone,
+            ..
+        } = &self.node;
+        refusal(
+            Reason::PoolExhausted,
+            format!(
+                "all addresses that this node holds for pods are taken, and no ENI can be made: the node's own subnet \
+                 {subnet_id} is tagged as not for pods, and no other one of {availability_zone} as for them"
+            ),
+            "the tags are read again when pods wait, every few minutes; kubelet asks again for the pod",
+            "tag a subnet of the zone kubernetes.io/role/cni=1, or take that tag off the node's own subnet",
+        )
     }
 
     fn refuse_full(&self) -> Refusal {
@@ -211,7 +233,9 @@ impl State {
             .filter(|(_, eni)| eni.life == Life::Unmanaged)
             .count();
         let others = u32::try_from(others).unwrap_or(u32::MAX);
-        let enis = self.max_enis().saturating_sub(others);
+        let kept = self.pool.enis().filter(|(_, eni)| eni.kept_from_pods);
+        let kept = u32::try_from(kept.count()).unwrap_or(u32::MAX);
+        let enis = self.max_enis().saturating_sub(others).saturating_sub(kept);
         let per_eni = self.node.limits.slots_for_pods(Family::V4);
         let kind = &self.node.instance_type;
         let next = match self.pool.next_cooled() {
@@ -234,6 +258,11 @@ impl State {
         }
         if others > 0 {
             bounds.push_str(&format!(" ({others} more ENIs are not ours to use)"));
+        }
+        if kept > 0 {
+            bounds.push_str(&format!(
+                " ({kept} more give pods nothing: their subnet is not for pods)"
+            ));
         }
         let (what, whose) = if self.settings.delegation {
             ("slots for addresses and prefixes", "addresses ")

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
+use super::subnets::Survey;
 use super::{Intent, Phase, State, Tombstone, TornDown};
 use crate::pool::{Claim, Eni, Holding, Life, Owner};
-use crate::{AddressEntry, CallId, EniEntry, EniId, EniIntent, IntentStage, Ledger, SeenEni, Time};
+use crate::{
+    AddressEntry, CallId, EniEntry, EniId, EniIntent, IntentStage, Ledger, SeenEni, Subnets, Time,
+};
 
 impl State {
     pub(super) fn start(&mut self, books: Option<Ledger>, seen: Option<&[SeenEni]>) {
@@ -135,6 +138,10 @@ impl State {
             self.pool
                 .change_eni(eni, |eni| eni.enter(Life::Draining, now));
         }
+        if let Subnets::Tagged { .. } = self.settings.subnets {
+            self.survey = Survey::restored(ledger.subnets);
+        }
+        self.see_who_gives();
     }
 
     /// A claim's slot is there, whatever else the books say.

@@ -13,6 +13,7 @@ mod mending;
 mod page;
 mod rules;
 mod shown;
+mod subnets;
 mod suites_find;
 mod torture_finds;
 mod tries;

@@ -202,7 +202,7 @@ impl State {
             };
             let slot = eni.slot(&claimed.slot);
             let routed = slot.is_some_and(|slot| slot.routing == Routing::Done);
-            if !eni.gives() || !routed {
+            if !eni.is_up() || !routed {
                 waits_for.push(waits_for_eni(id, eni));
             }
         }

@@ -7,8 +7,8 @@ use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{Latencies, LaunchSpec, SimTime, Size, Throttling, World, WorldConfig};
 use ipam::{
-    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, Settings, SubnetChoice, SubnetId, Sweep,
-    VpcId, Warm, WarmTargets,
+    Dial, Families, InstanceId, InstanceLimits, Mac, Mode, Settings, SubnetChoice, SubnetId,
+    Subnets, Sweep, VpcId, Warm, WarmTargets,
 };
 use torture::imds;
 use torture::queue::Queue;
@@ -235,12 +235,15 @@ impl Fleet {
         };
         let subnets = if dice.below(2) == 0 && self.subnets.len() > 1 {
             cover.met(Met::SetSubnets);
-            vec![SubnetChoice {
+            Subnets::Listed(vec![SubnetChoice {
                 id: SubnetId::new(self.subnets[1].as_str()),
                 groups: Vec::new(),
-            }]
+            }])
+        } else if dice.below(2) == 0 {
+            cover.met(Met::SetTagged);
+            Subnets::Tagged { cluster: None }
         } else {
-            Vec::new()
+            Subnets::default()
         };
         Settings {
             families,

@@ -196,6 +196,7 @@ impl Fleet {
 fn met_call(call: &Call) -> Met {
     match call {
         Call::DescribeEnis => Met::CallDescribe,
+        Call::DescribeSubnets => Met::CallSubnets,
         Call::CreateEni { .. } => Met::CallCreate,
         Call::AttachEni { .. } => Met::CallAttach,
         Call::DeleteOnTermination { .. } => Met::CallDot,

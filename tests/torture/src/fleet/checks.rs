@@ -198,7 +198,7 @@ impl Fleet {
         }
         let node = &self.nodes[n];
         let busy = node.calls.values().any(|flight| match call.eni() {
-            None => !matches!(call, Call::CreateEni { .. }) && flight.call == *call,
+            None => !call.changes() && flight.call == *call,
             Some(eni) => flight.call.eni() == Some(eni),
         });
         if busy {
@@ -219,6 +219,7 @@ impl Fleet {
         let known = match call {
             Call::DescribeEnis
             | Call::DescribeOrphans(_)
+            | Call::DescribeSubnets
             | Call::DeleteOrphan { .. }
             | Call::Assign { .. } => true,
             Call::CreateEni { token, .. } => intents.iter().any(|it| it.token == *token),

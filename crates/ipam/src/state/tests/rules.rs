@@ -533,6 +533,7 @@ fn how_long_a_step_takes_at_737_addresses() {
             .collect(),
         security_groups: Vec::new(),
         managed: true,
+        borrowed: false,
         attachment: Some(Attachment {
             id: AttachmentId::new(format!("attach-{n}")),
             place: Place {

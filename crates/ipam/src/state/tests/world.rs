@@ -49,6 +49,10 @@ pub(super) struct World {
     made: u32,
     pub(super) subnet_left: u32,
     next_address: u32,
+    /// The subnets of the node's zone.
+    pub(super) zone: Vec<SubnetFacts>,
+    /// Subnets that have no address.
+    pub(super) exhausted: BTreeSet<SubnetId>,
     /// EC2 gives no whole /28 now.
     pub(super) fragmented: bool,
     routed: BTreeSet<(EniId, IpNet)>,
@@ -115,7 +119,7 @@ pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Sett
         all_cards: false,
         max_pods: None,
         cooldown: Duration::from_millis(COOLDOWN),
-        subnets: Vec::new(),
+        subnets: Subnets::default(),
         cluster_size: 0,
         sweep: Sweep::Off,
     }
@@ -181,6 +185,8 @@ impl World {
             made: 0,
             subnet_left: 1_000,
             next_address: 0,
+            zone: Vec::new(),
+            exhausted: BTreeSet::new(),
             fragmented: false,
             routed: BTreeSet::new(),
             set_up: BTreeSet::new(),
@@ -337,10 +343,10 @@ impl World {
 
     /// ipamd starts with the books that are on disk, and with what IMDS shows: it may be behind.
     pub(super) fn restart(&mut self, seen: Option<Vec<SeenEni>>) {
-        self.restart_with(Some(self.disk.clone()), seen, false);
+        self.begin(Some(self.disk.clone()), seen, false);
     }
 
-    fn restart_with(&mut self, books: Option<Ledger>, seen: Option<Vec<SeenEni>>, lost: bool) {
+    fn begin(&mut self, books: Option<Ledger>, seen: Option<Vec<SeenEni>>, lost: bool) {
         self.todo.clear();
         self.replies.clear();
         self.waiting.clear();
@@ -351,6 +357,13 @@ impl World {
         self.set_up.clear();
         self.prepared = false;
         self.step(Event::Start { books, seen, lost });
+    }
+
+    /// A person ends ipamd and starts it with other settings.
+    pub(super) fn restart_with(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.disk = self.state.ledger();
+        self.restart(None);
     }
 
     /// ipamd dies just after its last write of the books, before it could say so to anybody.
@@ -375,7 +388,7 @@ impl World {
         self.links.clear();
         self.disk = Ledger::default();
         self.books_lost = true;
-        self.restart_with(None, None, true);
+        self.begin(None, None, true);
     }
 
     /// The same as Wake at this very moment must ask for nothing more.
@@ -566,7 +579,10 @@ impl World {
                 assert!(known.all(|it| it != eni), "{eni} is not left over");
                 assert!(self.state.pool.eni(eni).is_none(), "{eni} is the pool's");
             }
-            Call::DescribeEnis | Call::DescribeOrphans(_) | Call::Assign { .. } => {}
+            Call::DescribeEnis
+            | Call::DescribeOrphans(_)
+            | Call::DescribeSubnets
+            | Call::Assign { .. } => {}
         }
         let busy = self.todo.iter().any(|effect| {
             matches!(effect, Effect::Call(_, other) if call.eni().is_some() && other.eni() == call.eni())
@@ -844,6 +860,7 @@ impl World {
             slots: Vec::new(),
             security_groups: vec![SecurityGroupId::new("sg-1")],
             managed: true,
+            borrowed: false,
             attachment: None,
         };
         let (kind, count) = ipv4.unwrap_or((SlotKind::Address, 0));
@@ -903,8 +920,10 @@ impl World {
                 let enis = self.enis.values().filter(attached);
                 Ok(CallReply::Enis(enis.map(|eni| eni.facts.clone()).collect()))
             }
+            Call::DescribeSubnets => Ok(CallReply::Subnets(self.zone.clone())),
             Call::CreateEni {
                 token,
+                subnet,
                 ipv4,
                 ipv6_prefixes,
                 ..
@@ -922,10 +941,13 @@ impl World {
                 if let Some(kind) = self.refusal_of_subnet(kind, count) {
                     return refuse(kind);
                 }
-                if self.subnet_left <= count * kind.addresses() {
+                let room = count * kind.addresses();
+                if self.subnet_left <= room || self.exhausted.contains(subnet) {
                     return refuse(CallErrorKind::SubnetExhausted);
                 }
-                let facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
+                let mut facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
+                facts.subnet_id = subnet.clone();
+                self.eni(facts.id.as_str()).subnet_id = subnet.clone();
                 Ok(CallReply::Created(facts))
             }
             Call::AttachEni { eni, place } => {
@@ -972,6 +994,9 @@ impl World {
                 let Some(held) = self.enis.get(eni).filter(attached) else {
                     return refuse(CallErrorKind::NotFound);
                 };
+                if self.exhausted.contains(&held.facts.subnet_id) {
+                    return refuse(CallErrorKind::SubnetExhausted);
+                }
                 let family = |net: &&IpNet| SlotKind::of(net).family() == kind.family();
                 let held = held.facts.slots.iter().filter(family).count();
                 let own = if kind.family() == Family::V4 { 1 } else { 0 };

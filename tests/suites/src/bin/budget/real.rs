@@ -131,11 +131,15 @@ async fn five_enis() -> anyhow::Result<[Row; 2]> {
     rest(&lab, &node).await?;
     let mut eni = count.row(
         "eni",
-        "each new ENI, of 4 that a boot wants at once",
+        "each new ENI, of 4 that a boot wants at once (and 1 DescribeSubnets for all)",
         Some(3),
     );
-    // What the boot itself costs, and what the primary ENI gets.
-    for action in ["DescribeNetworkInterfaces", "AssignPrivateIpAddresses"] {
+    // What the boot itself costs, what the primary ENI gets, and the one look at the subnets' tags.
+    for action in [
+        "DescribeNetworkInterfaces",
+        "AssignPrivateIpAddresses",
+        "DescribeSubnets",
+    ] {
         if let Some(count) = eni.ec2.get_mut(action) {
             *count -= 1;
         }

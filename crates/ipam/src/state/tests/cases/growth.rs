@@ -261,7 +261,7 @@ fn a_subnet_that_is_full_leaves_the_others_alone() {
         groups: Vec::new(),
     };
     let mut world = World::started(Settings {
-        subnets: vec![other],
+        subnets: Subnets::Listed(vec![other]),
         ..targets(1, 0)
     });
     for n in 0..3 {

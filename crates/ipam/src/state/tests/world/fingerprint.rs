@@ -27,6 +27,9 @@ impl World {
             made,
             subnet_left,
             next_address,
+            // They do not change.
+            zone: _,
+            exhausted: _,
             fragmented,
             routed,
             set_up,
@@ -82,6 +85,8 @@ fn write_state(text: &mut String, state: &State) {
         jitter: _,
         // Holds nothing back in these worlds.
         governor: _,
+        // No tags in these worlds.
+        survey: _,
         now: _,
         phase,
         going,

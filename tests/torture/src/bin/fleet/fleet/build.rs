@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aws_sim::ids::Dice;
 use aws_sim::subnet::Order;
 use aws_sim::{LaunchSpec, Request, SimTime, SubnetId, Throttling, World, WorldConfig};
-use ipam::{Families, Settings, Sweep, Warm};
+use ipam::{Families, Settings, Subnets, Sweep, Warm};
 use ipnet::Ipv4Net;
 use torture::ec2::CLUSTER;
 use torture::imds;
@@ -76,7 +76,7 @@ impl Fleet {
                 all_cards: false,
                 max_pods: Some(110),
                 cooldown: Duration::from_secs(30),
-                subnets: Vec::new(),
+                subnets: Subnets::default(),
                 cluster_size: plan.cluster_size,
                 sweep: Sweep::Cluster(CLUSTER.to_owned()),
             },
