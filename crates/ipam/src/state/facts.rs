@@ -28,7 +28,7 @@ impl State {
         let limits = &self.node.limits;
         let mut facts = Facts {
             waiters,
-            bound: self.bound,
+            bound: self.expected(waiters),
             draining: self.draining,
             mode: self.mode(),
             new_eni: self.gate(|| Spot::Create),
@@ -84,7 +84,7 @@ impl State {
         let total = self.pool.total();
         let mut facts = Facts {
             waiters,
-            bound: self.bound,
+            bound: self.expected(waiters),
             draining: self.draining,
             mode: self.mode(),
             ipv4: stock(&total.v4, true),
