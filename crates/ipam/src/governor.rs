@@ -6,8 +6,9 @@
 //! all of its tokens at once, and less than all that come back.
 //!
 //! Where a node's share is less than one token, its first token comes at a moment of its own, by its seed: nodes that
-//! start at once ask one after the other, as fast as EC2 allows and not faster. What nobody waits for happens at
-//! a moment of its own too, and leaves a token for a pod. A throttled call halves the pace, and time mends it.
+//! start at once ask one after the other, as fast as EC2 allows and not faster. Where the next token is far, a call that can
+//! take more gathers for a moment first. What nobody waits for happens at a moment of its own too, and leaves a token for
+//! a pod. A throttled call halves the pace, and time mends it.
 //!
 //! There is no clock here and nothing waits: who asks too early is told when to ask again.
 
@@ -21,8 +22,12 @@ use crate::retry::Jitter;
 /// Of the tokens that an account may hold, so many are for the fleet's nodes together. The others are for who else calls
 /// EC2 there, and for chance: moments that are drawn at random cluster now and then.
 const OF_BURST: f64 = 0.7;
+/// The same, where a fleet is so large that its nodes ask in turn. What they read they read as soon as they start.
+const READS_IN_TURN: f64 = 0.8;
+/// Changes follow when pods have come. Until then EC2's bucket is full, and what would come back is lost.
+const CHANGES_IN_TURN: f64 = 0.5;
 /// Of the tokens that come back.
-const OF_RATE: f64 = 0.9;
+const OF_RATE: f64 = 0.95;
 /// So many tokens a node may save up, however large the cluster: one that has long been quiet may grow at once.
 const DEPTH: f64 = 5.0;
 /// The slowest that throttled calls make a node.
@@ -33,6 +38,10 @@ const RECOVERY: f64 = 600.0;
 const AGAIN_WITHIN: f64 = 4.0;
 /// What nobody waits for and was held back for so many turns of the whole fleet goes before who waits.
 const PATIENCE: f64 = 4.0;
+/// A call that can take more gathers for this part of the time that the next one would have to wait.
+const GATHER: f64 = 1.0 / 16.0;
+/// Seconds that it gathers at the most.
+const GATHER_AT_MOST: f64 = 5.0;
 /// Whoever does not ask again for so long after it was told to does not want it any more.
 const INTEREST: Duration = Duration::from_mins(1);
 
@@ -41,6 +50,8 @@ const INTEREST: Duration = Duration::from_mins(1);
 pub enum Haste {
     /// A pod, or an ENI that is half made or half gone.
     Waiting,
+    /// A pod, and the call takes all that come meanwhile.
+    Gathering,
     /// Nobody: it is for later, or tidies up.
     Later,
 }
@@ -66,6 +77,8 @@ pub enum HeldBy {
         /// How often the share allows the action, in the long run.
         every: Duration,
     },
+    /// One call is to take all pods that come together, as the next is far.
+    Gathering,
     /// Nobody waits for it, so it has a moment of its own among those of the other nodes.
     Turn,
     /// EC2 has throttled it.
@@ -81,6 +94,10 @@ impl fmt::Display for HeldBack {
                 f,
                 "its turn to ask EC2 for {action}: as one of {nodes} nodes (WEIR_CLUSTER_SIZE) it may every {} s",
                 every.as_millis().div_ceil(1000)
+            ),
+            HeldBy::Gathering => write!(
+                f,
+                "who comes meanwhile, to ask EC2 for {action} once for all: the next turn is far"
             ),
             HeldBy::Turn => write!(
                 f,
@@ -112,6 +129,8 @@ struct Bucket {
     at: Time,
     /// After a throttled call.
     not_before: Time,
+    /// Until when a call gathers, and when it was told to ask again.
+    gathers: Option<(Time, Time)>,
     turn: Option<Turn>,
     held: Option<HeldBack>,
 }
@@ -192,6 +211,7 @@ impl Governor {
         let share = self.share(action);
         let mut bucket = self.bucket(action, share, now);
         bucket.tokens -= 1.0;
+        bucket.gathers = None;
         bucket.held = None;
         self.buckets.insert(action, bucket);
     }
@@ -217,10 +237,21 @@ impl Governor {
         held.filter(move |held| held.until > now)
     }
 
+    /// Whether somebody waits for an action that gathers.
+    pub(crate) fn gathers(&self, action: &str) -> bool {
+        let bucket = self.buckets.get(action);
+        bucket.is_some_and(|bucket| bucket.gathers.is_some())
+    }
+
     fn share(&self, action: &str) -> Share {
         let (capacity, refill) = account(action);
         let nodes = f64::from(self.cluster_size);
-        let (together, rate) = (capacity * OF_BURST, refill * OF_RATE);
+        let of_burst = match action.starts_with("Describe") {
+            _ if nodes <= capacity * OF_BURST => OF_BURST,
+            true => READS_IN_TURN,
+            false => CHANGES_IN_TURN,
+        };
+        let (together, rate) = (capacity * of_burst, refill * OF_RATE);
         let burst = together / nodes;
         Share {
             burst,
@@ -237,6 +268,7 @@ impl Governor {
             pace: 1.0,
             at: self.begun,
             not_before: self.begun,
+            gathers: None,
             turn: None,
             held: None,
         };
@@ -268,9 +300,13 @@ impl Bucket {
         if self.not_before > now {
             return Err((self.not_before, Some(HeldBy::Throttled)));
         }
-        if haste == Haste::Waiting {
-            return self.has(1.0, share, now);
+        match haste {
+            Haste::Waiting => return self.has(1.0, share, now),
+            Haste::Gathering => return self.gathered(share, now),
+            Haste::Later => {}
         }
+        // Who gathers begins anew: those that waited have gone.
+        self.gathers = None;
         let turn = self.turn.filter(|turn| now < turn.again.after(INTEREST));
         let mut turn = turn.unwrap_or_else(|| Turn {
             asked: now,
@@ -287,6 +323,25 @@ impl Bucket {
             turn.again = until;
         }
         self.turn = verdict.is_err().then_some(turn);
+        verdict
+    }
+
+    fn gathered(&mut self, share: Share, now: Time) -> Result<(), (Time, Option<HeldBy>)> {
+        let next = (2.0 - self.tokens).max(0.0) / (share.rate * self.pace);
+        let (until, _) = self
+            .gathers
+            .filter(|(_, again)| now < again.after(INTEREST))
+            .unwrap_or_else(|| {
+                let gathers = seconds((next * GATHER).min(GATHER_AT_MOST));
+                (now.after(gathers), now)
+            });
+        let verdict = self.has(1.0, share, now).and_then(|()| match until > now {
+            true => Err((until, Some(HeldBy::Gathering))),
+            false => Ok(()),
+        });
+        if let Err((again, _)) = verdict {
+            self.gathers = Some((until, again));
+        }
         verdict
     }
 

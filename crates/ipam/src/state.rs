@@ -16,7 +16,7 @@ mod subnets;
 mod sweep;
 mod why;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -55,6 +55,8 @@ pub struct State {
     pool: Pool,
     /// ADDs that are not answered yet, in order of arrival.
     adds: Vec<Add>,
+    /// Until when pods are expected again whose ADD was late before the node's turn had come.
+    turned_away: VecDeque<Time>,
     /// Answers to DEL and GC that wait for the books.
     farewells: Vec<Farewell>,
 
@@ -218,6 +220,7 @@ impl State {
             troubles: Troubles::default(),
             pool: Pool::default(),
             adds: Vec::new(),
+            turned_away: VecDeque::new(),
             farewells: Vec::new(),
             intents: Vec::new(),
             tombstones: BTreeMap::new(),
@@ -311,6 +314,7 @@ impl State {
         self.answer_adds();
         self.answer_farewells();
         self.end_waits();
+        self.forget_turned_away();
         self.claim_for_waiters();
         if !self.going && self.phase != Phase::New {
             self.forget_tombstones();
@@ -434,6 +438,7 @@ impl State {
             .chain(self.shrink_at)
             .chain(self.warm_at)
             .chain(self.survey.next_due())
+            .chain(self.turned_away.front().copied())
             .chain(self.governor.held(self.now).map(|held| held.until))
             .chain(self.troubles.next_due(self.set_mode))
             .chain(self.next_forgotten())

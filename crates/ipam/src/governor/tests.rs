@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use proptest::prelude::*;
 
-use super::{Governor, Haste, HeldBy, PATIENCE, RECOVERY, SLOWEST, account};
+use super::{GATHER_AT_MOST, Governor, Haste, HeldBy, PATIENCE, RECOVERY, SLOWEST, account};
 use crate::Time;
 
 const ASSIGN: &str = "AssignPrivateIpAddresses";
@@ -153,6 +153,33 @@ fn a_node_of_a_small_cluster_may_ask_several_times_at_once() {
 }
 
 #[test]
+fn a_call_that_can_take_more_gathers_for_a_moment_where_the_next_is_far() {
+    let first = |nodes, at| {
+        let mut governor = Governor::new(nodes, "i-3");
+        let verdict = governor.ready(ASSIGN, Haste::Gathering, at);
+        (governor, verdict)
+    };
+    let day = Time(24 * HOUR);
+    for (nodes, at) in [(20, Time(0)), (1_000, day), (5_000, day)] {
+        assert_eq!(first(nodes, at).1, Ok(()), "{nodes} nodes at {at:?}");
+    }
+    // One token for each node; the next comes after up to 15 s.
+    let (mut governor, verdict) = first(70, Time(0));
+    let held = verdict.unwrap_err();
+    assert_eq!(held.cause, HeldBy::Gathering);
+    assert!((100..=1_000).contains(&held.until.0), "{held:?}");
+    assert_eq!(governor.ready(ASSIGN, Haste::Waiting, Time(0)), Ok(()));
+    let before = Time(held.until.0 - 100);
+    assert!(governor.ready(ASSIGN, Haste::Gathering, before).is_err());
+    assert_eq!(governor.ready(ASSIGN, Haste::Gathering, held.until), Ok(()));
+    // Who has waited for the turn has gathered long enough.
+    governor.take(ASSIGN, held.until);
+    let turn = governor.ready(ASSIGN, Haste::Gathering, held.until);
+    let turn = turn.unwrap_err().until;
+    assert_eq!(governor.ready(ASSIGN, Haste::Gathering, turn), Ok(()));
+}
+
+#[test]
 fn what_nobody_waits_for_leaves_a_token_for_a_pod() {
     let mut governor = Governor::new(20, "i-1");
     let now = Time(0);
@@ -165,7 +192,7 @@ fn what_nobody_waits_for_leaves_a_token_for_a_pod() {
     let HeldBy::Share { nodes: 20, every } = held.cause else {
         panic!("{held:?}");
     };
-    assert_eq!(every.as_millis(), 4444);
+    assert_eq!(every.as_millis(), 4210);
     assert!(held.until <= now.after(every), "{held:?}");
     assert_eq!(governor.held(now).collect::<Vec<_>>(), [held]);
     assert_eq!(governor.ready(ASSIGN, Haste::Waiting, held.until), Ok(()));
@@ -230,8 +257,16 @@ struct Moment {
     throttles: bool,
 }
 
+fn any_haste() -> impl Strategy<Value = Haste> {
+    prop_oneof![
+        Just(Haste::Waiting),
+        Just(Haste::Gathering),
+        Just(Haste::Later)
+    ]
+}
+
 fn moments() -> impl Strategy<Value = Vec<Moment>> {
-    let haste = prop_oneof![Just(Haste::Waiting), Just(Haste::Later)];
+    let haste = any_haste();
     let after = prop_oneof![0_u64..50, 0_u64..5_000, 0_u64..600_000];
     let moment =
         (after, haste, prop::bool::weighted(0.1)).prop_map(|(after, haste, throttles)| Moment {
@@ -279,7 +314,7 @@ proptest! {
 
     #[test]
     fn who_asks_when_told_is_let_through_in_time(
-        nodes in 1_u32..10_000, seed in 0_u32..1_000, moments in moments(), haste in prop_oneof![Just(Haste::Waiting), Just(Haste::Later)],
+        nodes in 1_u32..10_000, seed in 0_u32..1_000, moments in moments(), haste in any_haste(),
     ) {
         let mut governor = Governor::new(nodes, &seed.to_string());
         let mut now = Time(0);
@@ -293,8 +328,8 @@ proptest! {
             asked += 1;
             prop_assert!(asked < 10, "asked in vain: {held:?}");
         }
-        // The turn, the time after a throttled call, and two tokens at the slowest pace.
-        let most = share.turns + 4.0 / SLOWEST + 2.0 / share.rate / SLOWEST;
+        // The turn, the time after a throttled call or to gather, and two tokens at the slowest pace.
+        let most = share.turns + GATHER_AT_MOST + 4.0 / SLOWEST + 2.0 / share.rate / SLOWEST;
         prop_assert!(now.since(begun).as_secs_f64() <= most + 1.0);
     }
 

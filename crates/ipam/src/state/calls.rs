@@ -162,6 +162,8 @@ impl State {
         let now = self.now;
         match outcome {
             Ok(CallReply::Assigned(slots)) => {
+                let subnet = self.subnet_of(id);
+                self.had(&subnet, kind, count);
                 let cut_short = slots.len() < usize::try_from(count).unwrap_or(usize::MAX);
                 self.setbacks
                     .remove(&Spot::Subnet(self.subnet_of(id), kind));
@@ -219,6 +221,17 @@ impl State {
         asked > 1
     }
 
+    /// A subnet had all that was asked for: it may have twice as many.
+    fn had(&mut self, subnet: &SubnetId, kind: SlotKind, count: u32) {
+        let spot = (subnet.clone(), kind);
+        match self.at_once.get(&spot) {
+            Some(most) if *most == count => self.at_once.insert(spot, count.saturating_mul(2)),
+            // As many as were wanted.
+            Some(most) if *most > count => self.at_once.remove(&spot),
+            _ => None,
+        };
+    }
+
     pub(super) fn subnet_of(&self, id: &EniId) -> SubnetId {
         self.pool
             .eni(id)
@@ -271,6 +284,9 @@ impl State {
         match (intent.stage.clone(), reply) {
             (IntentStage::Create, CallReply::Created(facts)) => {
                 self.setbacks.remove(&Spot::Create);
+                if let Some((kind, count)) = intent.ipv4 {
+                    self.had(&intent.subnet, kind, count);
+                }
                 let brought = intent.ipv4.map(|(kind, _)| kind);
                 let brought = brought.into_iter().chain([SlotKind::Address]);
                 let ipv6 = (intent.ipv6_prefixes > 0).then_some(SlotKind::Ipv6Prefix);

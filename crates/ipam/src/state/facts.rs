@@ -52,7 +52,7 @@ impl State {
         let limits = &self.node.limits;
         let mut facts = Facts {
             waiters,
-            bound: self.bound,
+            bound: self.expected(waiters),
             draining: self.draining,
             mode: self.mode(),
             new_eni: self.gate(|| Spot::Create),
@@ -111,7 +111,7 @@ impl State {
         let total = self.pool.total();
         let mut facts = Facts {
             waiters,
-            bound: self.bound,
+            bound: self.expected(waiters),
             draining: self.draining,
             mode: self.mode(),
             ipv4: stock(&total.v4, true),

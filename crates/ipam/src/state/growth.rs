@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Intent, Phase, Spot, State, TornDown};
-use crate::planner::{self, Action, Facts};
+use crate::planner::{self, Action, Facts, Gate};
 use crate::state::facts::count_of;
 use crate::{
     Call, ClientToken, Family, Haste, IntentStage, Place, SecurityGroupId, SlotKind, SubnetId,
@@ -26,7 +26,12 @@ impl State {
             return;
         }
         let facts = self.facts(waiters);
-        let plan = planner::grow(&self.settings, limits, &facts);
+        let mut plan = planner::grow(&self.settings, limits, &facts);
+        // What a nearly empty subnet has left, an ENI that is there takes with one call, and a new one with three.
+        plan.retain(|action| match action {
+            Action::Create { subnet, ipv4, .. } => !self.tries(subnet, *ipv4, &facts),
+            _ => true,
+        });
         let looks = self.wants_to_know_subnets(&facts);
         if plan.is_empty() && !looks {
             self.warm_at = None;
@@ -39,8 +44,8 @@ impl State {
                 return;
             }
         }
-        let haste = if facts.waiters > 0 || bare {
-            Haste::Waiting
+        let haste = if facts.waiters > 0 || !self.turned_away.is_empty() {
+            Haste::Gathering
         } else {
             Haste::Later
         };
@@ -83,6 +88,29 @@ impl State {
         if !held {
             self.warm_at = None;
         }
+    }
+
+    /// Whether a subnet that had not all that was asked for is tried on an ENI that is there first.
+    fn tries(&self, subnet: &SubnetId, ipv4: Option<(SlotKind, u32)>, facts: &Facts) -> bool {
+        let Some((kind, _)) = ipv4 else {
+            return false;
+        };
+        let lacked = [SlotKind::Address, SlotKind::Prefix].map(|kind| {
+            let asked = self.at_once.contains_key(&(subnet.clone(), kind));
+            let spot = Spot::Subnet(subnet.clone(), kind);
+            asked || self.setbacks.contains_key(&spot)
+        });
+        lacked.contains(&true)
+            && facts.enis.iter().any(|eni| {
+                let gate = match kind {
+                    SlotKind::Prefix => eni.prefixes,
+                    _ => eni.addresses,
+                };
+                let asked = self.asked_of(&eni.eni);
+                let tries = asked.addresses + asked.prefixes > 0;
+                let may_try = eni.ipv4_room > 0 && gate != Gate::Closed;
+                (tries || may_try) && self.subnet_of(&eni.eni) == *subnet
+            })
     }
 
     fn at_once(&self, subnet: &SubnetId, kind: SlotKind, count: u32) -> u32 {
@@ -197,10 +225,8 @@ impl State {
                 let (asked, held) = (self.asked_of(id), eni.tally().family(family));
                 let taken = count_of(held.slots).saturating_add(asked.slots(family));
                 let room = match self.gate(|| Spot::Assign(id.clone(), kind)) {
-                    planner::Gate::Closed => 0,
-                    planner::Gate::Open | planner::Gate::Busy => {
-                        limits.slots_for_pods(family).saturating_sub(taken)
-                    }
+                    Gate::Closed => 0,
+                    Gate::Open | Gate::Busy => limits.slots_for_pods(family).saturating_sub(taken),
                 };
                 room.saturating_mul(kind.addresses())
                     .saturating_add(asked.size(family))

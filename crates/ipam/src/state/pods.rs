@@ -21,6 +21,7 @@ impl State {
             return;
         }
         let since = self.now;
+        self.turned_away.pop_front();
         self.adds.push(Add { request, since });
     }
 
@@ -201,6 +202,7 @@ impl State {
             .cloned()
             .collect();
         for add in late {
+            self.expect_again();
             let refusal = self.refuse_late(&add);
             self.refuse_add(add.request.request, refusal);
         }

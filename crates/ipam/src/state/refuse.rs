@@ -53,13 +53,17 @@ fn ec2(error: &CallError, before: &str, next: &str) -> Refusal {
 fn in_vain(waits_for: &[WaitsFor], before: &str) -> Refusal {
     match waits_for.first() {
         Some(WaitsFor::Start(retry)) => starting(retry.as_ref()),
-        Some(WaitsFor::Books(retry)) => refusal(
+        Some(WaitsFor::Books(None)) => refusal(
+            Reason::DeadlineExceeded,
+            format!("{before}: it was still being written to the books"),
+            "the write goes on, and kubelet asks again for the pod",
+            "none is needed, unless it happens often: then look for what slows the file system of the books down",
+        ),
+        Some(WaitsFor::Books(Some(retry))) => refusal(
             Reason::BooksFailed,
             format!(
                 "the books could not be written, and an address that is not in them on disk is given to nobody: {}",
-                retry
-                    .as_ref()
-                    .map_or("they are not on disk yet", |retry| &retry.error)
+                retry.error
             ),
             "ipamd tries to write again, and kubelet asks again for the pod",
             "make room on the file system of the books, or make it writable",

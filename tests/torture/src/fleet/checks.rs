@@ -381,6 +381,11 @@ impl Fleet {
         if state.grant_of(&node.sandbox(serial)).is_some() {
             return;
         }
+        // What was free was its own a moment ago, and on its way to the disk.
+        let writes = node.disk.writing.is_some() || node.disk.due;
+        if refusal.reason == Reason::DeadlineExceeded && writes {
+            return;
+        }
         let (ipv4, ipv6) = state.totals();
         let has_free = |family: &Family| match family {
             Family::V4 => ipv4.free > 0,

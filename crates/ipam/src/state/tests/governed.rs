@@ -70,6 +70,46 @@ fn in_a_large_cluster_who_waits_is_told_for_which_turn_and_one_call_serves_all_w
 }
 
 #[test]
+fn pods_that_come_together_share_one_call_where_the_next_is_far() {
+    let mut world = started(70);
+    let asked = world.asked.len();
+    let mut requests = Vec::new();
+    for n in 1..4 {
+        requests.push(world.add(n, 60_000));
+        world.calm();
+        world.advance(30);
+        world.calm();
+    }
+    let waits = waits_for(&world, 1);
+    let told = waits.first().expect("something").to_string();
+    assert!(told.contains("who comes meanwhile"), "{waits:?}");
+    world.advance(2_000);
+    world.calm();
+    for request in requests {
+        granted(&world, request);
+    }
+    assert_eq!(world.asked.len(), asked + 1, "{:?}", world.asked);
+}
+
+#[test]
+fn a_subnet_that_has_little_left_is_not_asked_for_new_enis_while_one_that_is_there_takes_it() {
+    let mut world = started(1);
+    world.subnet_left = 1;
+    let asked = world.asked.len();
+    // Three fit on the primary; six need two ENIs more.
+    for n in 0..9 {
+        world.add(n, 30_000);
+    }
+    for _ in 0..20 {
+        world.calm();
+        world.advance(1_000);
+    }
+    let actions: Vec<_> = world.asked.iter().skip(asked).map(Call::action).collect();
+    let created = actions.iter().filter(|it| **it == "CreateNetworkInterface");
+    assert!(created.count() <= 2, "{actions:?}");
+}
+
+#[test]
 fn who_waits_in_vain_for_the_nodes_turn_is_told_of_the_setting() {
     let mut world = started(5_000);
     let request = world.add(1, 10_000);

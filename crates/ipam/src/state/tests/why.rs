@@ -149,6 +149,22 @@ fn while_the_disk_fails_what_waits_for_the_books_says_so() {
 }
 
 #[test]
+fn who_is_late_while_the_books_are_being_written_is_not_told_that_they_could_not_be() {
+    let mut world = World::started(targets(1, 0));
+    world.calm();
+    let request = world.add(1, 10);
+    world.advance(10);
+    let refusal = refused(&world, request);
+    assert_eq!(refusal.reason, Reason::DeadlineExceeded);
+    assert!(
+        refusal.message.contains("no address came within 0 s")
+            && refusal.message.contains("still being written to the books"),
+        "{refusal}"
+    );
+    assert!(refusal.remedy.contains("file system of the books"));
+}
+
+#[test]
 fn what_waits_for_calls_is_refused_with_all_of_them() {
     let mut world = World::started(targets(0, 0));
     let requests = [1, 2, 3, 4].map(|n| world.add(n, 1_000));

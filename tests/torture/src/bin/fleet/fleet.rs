@@ -44,7 +44,7 @@ enum Job {
     Arrive(usize, u32, CallId),
     Reply(usize, u32, CallId, Box<Result<CallReply, CallError>>),
     Host(usize, u32, Box<Effect>),
-    Look(usize),
+    Look(usize, u32),
     /// A pod's sandbox is made.
     Ask(usize, usize),
     /// A pod goes, and another comes.
@@ -93,7 +93,7 @@ impl Fleet {
                 self.step(n, Event::CallDone { call, outcome });
             }
             Job::Host(n, life, effect) if life == self.nodes[n].life => self.host(n, *effect),
-            Job::Look(n) => self.look(n),
+            Job::Look(n, life) if life == self.nodes[n].life => self.look(n),
             Job::Ask(n, pod) => self.ask(n, pod),
             Job::Replace(n) => self.replace(n),
             // Of an ipamd that is no more, or a time that it does not wait for any more.
@@ -107,9 +107,9 @@ impl Fleet {
         let node = &mut self.nodes[n];
         node.begin(&self.settings);
         let books = node.books.clone();
-        if node.life == 1 {
-            let first = self.below(LOOK);
-            self.push(first, Job::Look(n));
+        let first = self.below(LOOK);
+        if books.is_some() {
+            self.watch(n, first);
         }
         self.step(
             n,
@@ -148,7 +148,6 @@ impl Fleet {
             return;
         };
         self.steps += 1;
-        node.steps += 1;
         for effect in state.step(now, event) {
             self.carry_out(n, effect);
         }
@@ -244,28 +243,37 @@ impl Fleet {
         self.step(n, event);
     }
 
+    /// ipamd looks at IMDS all the time. Here it does until that agrees with the pool, and again after each call: nobody else
+    /// changes what a node has, so that all looks in between show the same, and none helps before the first Describe.
+    fn watch(&mut self, n: usize, after: u64) {
+        let node = &mut self.nodes[n];
+        if !node.sight.looks {
+            node.sight.looks = true;
+            let life = node.life;
+            self.push(after, Job::Look(n, life));
+        }
+    }
+
     /// As ipamd's watch: doubt when IMDS shows twice what the pool does not hold.
     fn look(&mut self, n: usize) {
-        self.push(LOOK, Job::Look(n));
-        let known = Some((self.aws.revision(), self.nodes[n].steps));
-        // Nothing has happened since the last look, to EC2 or to the pool.
-        if self.nodes[n].sight.agreed == known {
-            return;
-        }
         let seen = self.seen(n);
         let node = &mut self.nodes[n];
         let Some(state) = &node.state else {
             return;
         };
         let sight = &mut node.sight;
+        sight.looks = false;
         if state.agrees_with(&seen) {
-            (sight.doubted, sight.told, sight.agreed) = (None, None, known);
-        } else if sight.doubted.as_ref() != Some(&seen) {
+            (sight.doubted, sight.told) = (None, None);
+            return;
+        }
+        if sight.doubted.as_ref() != Some(&seen) {
             sight.doubted = Some(seen);
         } else if sight.told.as_ref() != Some(&seen) {
             sight.told = Some(seen);
             self.step(n, Event::Doubt);
         }
+        self.watch(n, LOOK);
     }
 
     fn seen(&mut self, n: usize) -> Vec<ipam::SeenEni> {

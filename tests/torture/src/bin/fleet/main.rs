@@ -15,6 +15,8 @@ mod picture;
 mod report;
 mod scenario;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +25,9 @@ use anyhow::Context;
 use clap::Parser;
 
 use crate::scenario::{Scenario, Wanted};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Play fleets on virtual time, and count what they ask of EC2
 ///
@@ -34,9 +39,12 @@ struct Args {
     /// Nodes of each scenario, instead of its own sizes
     #[arg(long)]
     nodes: Option<usize>,
-    /// Pods that each node gets
-    #[arg(long, default_value_t = 30)]
-    pods: usize,
+    /// Within how many seconds all nodes start
+    #[arg(long, default_value_t = 5)]
+    boot: u64,
+    /// Pods that each node gets: 30 if it is not said, and 10 in the steady state
+    #[arg(long)]
+    pods: Option<usize>,
     /// How often one pod of each node is replaced in the steady state, in seconds; 0 for never
     #[arg(long, default_value_t = 600)]
     churn: u64,
@@ -76,7 +84,8 @@ fn main() -> anyhow::Result<ExitCode> {
         for nodes in sizes {
             figures.push(scenario.play(Wanted {
                 nodes: *nodes,
-                pods: args.pods,
+                pods: args.pods.unwrap_or_else(|| scenario.pods()),
+                boot: args.boot * 1000,
                 churn: (args.churn > 0).then_some(args.churn * 1000),
                 cluster_size: args.cluster_size,
                 seed: args.seed,

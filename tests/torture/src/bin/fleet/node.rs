@@ -19,8 +19,6 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     /// None while ipamd does not run.
     pub(crate) state: Option<State>,
-    /// Counts what happened to its pool.
-    pub(crate) steps: u64,
     /// Its conflist is written: pods come.
     pub(crate) ready: bool,
     pub(crate) wake: Option<Time>,
@@ -57,8 +55,8 @@ pub(crate) struct Pod {
 pub(crate) struct Sight {
     pub(crate) doubted: Option<Vec<SeenEni>>,
     pub(crate) told: Option<Vec<SeenEni>>,
-    /// The world's revision and the pool's steps, when they last agreed.
-    pub(crate) agreed: Option<(u64, u64)>,
+    /// It will look again.
+    pub(crate) looks: bool,
 }
 
 impl Node {
@@ -81,7 +79,6 @@ impl Node {
             facts,
             life: 0,
             state: None,
-            steps: 0,
             ready: false,
             wake: None,
             write_due: false,

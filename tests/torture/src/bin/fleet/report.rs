@@ -15,8 +15,8 @@ pub(crate) fn table(all: &[Figures]) -> Result<String, fmt::Error> {
 fn one(text: &mut String, it: &Figures) -> fmt::Result {
     writeln!(
         text,
-        "{}: {} ({} nodes, told of {}, {} pods each)",
-        it.scenario, it.what, it.nodes, it.cluster_size, it.pods
+        "{}: {} ({} nodes within {} s, told of {}, {} pods each)",
+        it.scenario, it.what, it.nodes, it.boot_seconds, it.cluster_size, it.pods
     )?;
     if let Some(last) = it.last_pod_seconds {
         writeln!(text, "  last pod             {last:.0} s")?;

@@ -9,10 +9,8 @@ use crate::bound::{Bound, bound};
 use crate::fleet::{Fleet, Plan};
 use crate::tally::{Calls, Second};
 
-/// Nodes of a scaling group come up within this.
-const BOOT_WITHIN: u64 = 30_000;
-/// Addresses for 30 pods, and what is kept ready beside them.
-const PREFIXES: u32 = 3;
+/// What is kept ready beside the pods of a node, in addresses.
+const WARM: usize = 9;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
@@ -20,7 +18,7 @@ const HOUR: u64 = 60 * MINUTE;
 pub(crate) enum Scenario {
     /// All ipamds of a fleet whose pods run restart at once
     Restart,
-    /// New nodes join within half a minute, and get their pods
+    /// New nodes join, all at once, and get their pods
     Join,
     /// The same, launched with prefixes
     JoinPrefixed,
@@ -35,6 +33,8 @@ pub(crate) enum Scenario {
 pub(crate) struct Wanted {
     pub(crate) nodes: usize,
     pub(crate) pods: usize,
+    /// All nodes start within this, milliseconds.
+    pub(crate) boot: u64,
     /// How often one pod of each node is replaced in the steady state, milliseconds.
     pub(crate) churn: Option<u64>,
     /// What nodes are told of their number; 0 for nothing.
@@ -49,6 +49,8 @@ pub(crate) struct Figures {
     pub(crate) what: &'static str,
     pub(crate) nodes: usize,
     pub(crate) pods: usize,
+    /// Within which all nodes started.
+    pub(crate) boot_seconds: f64,
     /// As nodes were told; with 0 they hold no call back.
     pub(crate) cluster_size: u32,
     /// Virtual time that was counted.
@@ -105,6 +107,15 @@ impl Scenario {
         }
     }
 
+    /// Of each node.
+    pub(crate) fn pods(self) -> usize {
+        match self {
+            // So that 100,000 nodes are played within minutes.
+            Self::Steady => 10,
+            _ => 30,
+        }
+    }
+
     fn name(self) -> (&'static str, &'static str) {
         match self {
             Self::Restart => ("restart", "all restart at once"),
@@ -117,7 +128,9 @@ impl Scenario {
 
     pub(crate) fn play(self, wanted: Wanted) -> Figures {
         let began = Instant::now();
-        let Wanted { nodes, pods, .. } = wanted;
+        let Wanted {
+            nodes, pods, boot, ..
+        } = wanted;
         let (scenario, what) = self.name();
         eprintln!("{scenario}: launching {nodes} nodes");
         let plan = self.plan(wanted);
@@ -126,7 +139,7 @@ impl Scenario {
         let mut aims = Vec::new();
         match self {
             Self::Restart => {
-                settle(&mut fleet, scenario, all);
+                settle(&mut fleet, scenario, boot, all);
                 fleet.limit();
                 fleet.restart_all();
                 let until = fleet.now + 10 * MINUTE;
@@ -134,22 +147,22 @@ impl Scenario {
             }
             Self::Join | Self::JoinPrefixed => {
                 fleet.limit();
-                fleet.boot(BOOT_WITHIN);
+                fleet.boot(boot);
                 fleet.run(scenario, HOUR, |fleet| fleet.tally.running == all);
             }
             Self::Dry => {
                 fleet.limit();
-                fleet.boot(BOOT_WITHIN);
+                fleet.boot(boot);
                 aims.extend(dry(&mut fleet, nodes, pods));
             }
             Self::Steady => {
-                settle(&mut fleet, scenario, all);
+                settle(&mut fleet, scenario, boot, all);
                 fleet.limit();
                 let until = fleet.now + HOUR;
                 fleet.run(scenario, until, |_| false);
             }
         }
-        let mut figures = figures(&fleet, (scenario, what), pods, all);
+        let mut figures = figures(&fleet, (scenario, what), (pods, boot), all);
         figures.bound = bound(self.needs(nodes));
         aims.extend(self.aims(&figures));
         figures.aims = aims;
@@ -165,7 +178,9 @@ impl Scenario {
             pods: wanted.pods,
             prefixes: match self {
                 Self::Join | Self::Dry => 0,
-                Self::Restart | Self::JoinPrefixed | Self::Steady => PREFIXES,
+                Self::Restart | Self::JoinPrefixed | Self::Steady => {
+                    u32::try_from((wanted.pods + WARM).div_ceil(16)).unwrap_or(u32::MAX)
+                }
             },
             subnet: (self == Self::Dry).then(|| two_thirds(wanted.nodes)),
             churn: wanted.churn.filter(|_| self == Self::Steady),
@@ -200,8 +215,8 @@ impl Scenario {
         match self {
             Self::Restart => vec![throttled(0.0), per_second],
             Self::Join | Self::JoinPrefixed => {
-                // Nodes that come within half a minute can't be ready before that, whatever the buckets hold.
-                let soonest = figures.bound.seconds.max(BOOT_WITHIN as f64 / 1000.0);
+                // Nobody is ready before it starts, whatever the buckets hold.
+                let soonest = figures.bound.seconds.max(figures.boot_seconds);
                 let last = figures.last_pod_seconds;
                 let over_bound = Aim {
                     what: "time to the last pod, of the bound",
@@ -217,8 +232,8 @@ impl Scenario {
 }
 
 /// All nodes are up, all pods run, and nothing is under way any more.
-fn settle(fleet: &mut Fleet, scenario: &str, pods: u32) {
-    fleet.boot(BOOT_WITHIN);
+fn settle(fleet: &mut Fleet, scenario: &str, boot: u64, pods: u32) {
+    fleet.boot(boot);
     fleet.run(scenario, 5 * HOUR, |fleet| fleet.tally.running == pods);
     let until = fleet.now + 10 * MINUTE;
     fleet.run(scenario, until, |_| false);
@@ -260,7 +275,7 @@ fn dry(fleet: &mut Fleet, nodes: usize, pods: usize) -> [Aim; 2] {
 fn figures(
     fleet: &Fleet,
     (scenario, what): (&'static str, &'static str),
-    pods: usize,
+    (pods, boot): (usize, u64),
     all: u32,
 ) -> Figures {
     let tally = &fleet.tally;
@@ -275,6 +290,7 @@ fn figures(
         what,
         nodes: fleet.nodes.len(),
         pods,
+        boot_seconds: boot as f64 / 1000.0,
         cluster_size: 0,
         seconds,
         calls: tally.calls.clone(),

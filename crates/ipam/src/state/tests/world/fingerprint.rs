@@ -96,6 +96,7 @@ fn write_state(text: &mut String, state: &State) {
         troubles,
         pool,
         adds,
+        turned_away,
         farewells,
         intents,
         tombstones,
@@ -121,7 +122,7 @@ fn write_state(text: &mut String, state: &State) {
     } = state;
     write!(
         text,
-        "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{farewells:?}{intents:?}{tombstones:?}\
+        "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{turned_away:?}{farewells:?}{intents:?}{tombstones:?}\
          {shrink_at:?}{supply_before:?}{lost_before}{warm_at:?}{calls:?}{next_call:?}{setbacks:?}{at_once:?}{last_error:?}{describe_setback:?}{describe_at:?}\
          {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{sweeps:?}{wake_at:?}"
     )

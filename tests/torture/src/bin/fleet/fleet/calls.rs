@@ -5,7 +5,7 @@ use ipam::{Call, CallErrorKind, CallId};
 use torture::ec2::Attempt;
 use torture::sdk::{self, Next};
 
-use super::{Fleet, Job};
+use super::{Fleet, Job, LOOK};
 use crate::node::Flight;
 use crate::tally::Came;
 
@@ -45,6 +45,7 @@ impl Fleet {
             Attempt::Answered(Err(_)) | Attempt::Unclear(_) => Came::Failed,
         };
         self.tally.call(self.now, call.action(), came);
+        self.watch(n, LOOK);
         // The SDK's standard retry: any part of an exponential delay.
         let backoff = 1 + self.below(200 << attempt.saturating_sub(1));
         let tried = sdk::Tried {
