@@ -365,7 +365,7 @@ fn open_books(
     let (ledger, lost) = match loaded {
         Loaded::Fresh => {
             tracing::info!(books = %path, "no books yet: the first start since the boot");
-            (None, false)
+            (None, books.were_set_aside())
         }
         Loaded::Found(ledger) => {
             let grants = ledger.grants.len();

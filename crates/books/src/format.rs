@@ -109,6 +109,10 @@ impl Distrust {
         }
     }
 
+    /// The words of all but [`Distrust::OtherInstance`].
+    pub(crate) const OF_THIS_INSTANCE: [&str; 6] =
+        ["empty", "torn", "foreign", "newer", "damaged", "other-boot"];
+
     /// In one word, for the name of the file that is set aside.
     pub(crate) fn word(&self) -> &'static str {
         match self {

@@ -69,6 +69,27 @@ impl Books {
     }
 }
 
+impl Books {
+    /// Whether books of this instance were set aside beside these: by an ipamd that may have ended before it wrote its own.
+    #[must_use]
+    pub fn were_set_aside(&self) -> bool {
+        let name = beside(&self.path, ".");
+        let Some(name) = name.file_name().and_then(|name| name.to_str()) else {
+            return false;
+        };
+        let entries = fs::read_dir(folder(&self.path)).into_iter().flatten();
+        entries.flatten().any(|entry| {
+            let found = entry.file_name();
+            let word = found.to_str().and_then(|found| found.strip_prefix(name));
+            word.is_some_and(|word| {
+                Distrust::OF_THIS_INSTANCE
+                    .iter()
+                    .any(|it| word.starts_with(it))
+            })
+        })
+    }
+}
+
 fn set_aside(path: &Path, reason: Distrust) -> Result<Loaded, OpenError> {
     let name = format!(".{}-{}", reason.word(), utc(SystemTime::now()));
     // Two in one second must not replace each other.

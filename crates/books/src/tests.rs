@@ -214,6 +214,25 @@ fn a_file_that_cannot_be_trusted_is_set_aside_whole_and_the_next_start_is_fresh(
 }
 
 #[test]
+fn books_that_were_set_aside_are_known_of_until_the_boot_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.json");
+    fs::write(&path, "torn").unwrap();
+    assert!(!open(&path).0.path().exists());
+    // An ipamd that ended before it wrote any.
+    let (books, loaded) = open(&path);
+    assert_eq!(loaded, Loaded::Fresh);
+    assert!(books.were_set_aside());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("books.json");
+    let (mut books, _) = open(&path);
+    books.write(&ledger(1, 1)).unwrap();
+    books.write(&ledger(2, 1)).unwrap();
+    assert!(!books.were_set_aside(), "the file before is no such file");
+}
+
+#[test]
 fn two_files_set_aside_in_one_second_are_both_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("books.json");

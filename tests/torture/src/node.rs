@@ -161,6 +161,8 @@ pub(crate) struct Disk {
     pub(crate) trouble: Option<(DiskTrouble, u64)>,
     /// Damage that was done to the file.
     pub(crate) fate: Option<Fate>,
+    /// Why a file was set aside, of this instance: it stays beside the books.
+    pub(crate) set_aside: Option<Met>,
 }
 
 impl Disk {
@@ -172,7 +174,7 @@ impl Disk {
     /// which takes long.
     pub(crate) fn read(&mut self, ours: &Identity, by_bytes: bool) -> (Option<Ledger>, Met) {
         let Some((whose, ledger)) = &self.content else {
-            return (None, Met::BooksFresh);
+            return (None, self.set_aside.unwrap_or(Met::BooksFresh));
         };
         if self.fate.is_none() && whose == ours && !by_bytes {
             return (Some(ledger.clone()), Met::BooksFound);
@@ -211,6 +213,7 @@ impl Disk {
                     Distrust::OtherBoot { .. } => Met::BooksOtherBoot,
                     Distrust::Checksum { .. } | _ => Met::BooksDamaged,
                 };
+                self.set_aside = Some(met).filter(|met| *met != Met::BooksOtherInstance);
                 (None, met)
             }
         }

@@ -107,7 +107,7 @@ async fn describes_nothing() -> anyhow::Result<()> {
     let describes = || {
         let actions = actions(&lab).into_iter();
         actions
-            .filter(|action| action.starts_with("Describe"))
+            .filter(|action| *action == "DescribeNetworkInterfaces")
             .collect::<Vec<_>>()
     };
     plugin.add("first").await?;

@@ -181,7 +181,8 @@ async fn hangs() -> anyhow::Result<()> {
     for pod in 0..held {
         served(&node, &mut plugin, &format!("pod-{pod}")).await?;
         let pool = node.pool().await?;
-        assert!(pool.pending_calls.len() <= 2, "calls pile up: {pool:#?}");
+        // What the ENIs hold, which subnets there are, and one change.
+        assert!(pool.pending_calls.len() <= 3, "calls pile up: {pool:#?}");
         tokio::time::sleep(TROUBLE / held).await;
     }
     let calls = calls_of(&lab, &node);
@@ -313,7 +314,7 @@ async fn blind_later() -> anyhow::Result<()> {
         let calls = calls_of(&lab, node);
         let describes = calls
             .iter()
-            .filter(|call| call.action.starts_with("Describe"))
+            .filter(|call| call.action == "DescribeNetworkInterfaces")
             .count();
         assert_eq!(describes, 1, "{} was in doubt: {calls:#?}", node.name());
         let log = assert_never_restarted(node)?;
