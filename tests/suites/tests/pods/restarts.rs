@@ -83,7 +83,9 @@ async fn kernel_untouched() -> anyhow::Result<()> {
         .map(|pod| (pod.netns, pod.address))
         .collect();
     a.wait_for_pool("a quiet pool", |pool| {
-        pool.pending_calls.is_empty() && pool.totals.is_some_and(|totals| totals.preparing == 0)
+        // What is to be warm is there: nothing is gathered any more, either.
+        let warm = |totals: proto::v1::Totals| totals.preparing == 0 && totals.free >= 1;
+        pool.pending_calls.is_empty() && pool.totals.is_some_and(warm)
     })
     .await?;
     // IPv4 alone: link-local addresses of IPv6 end their detection of duplicates when they like.
