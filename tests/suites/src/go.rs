@@ -1,4 +1,4 @@
-//! Go programs of others, at pinned versions, built from their modules.
+//! Go programs: those of others, at pinned versions, built from their modules, and our own of one file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ use crate::install::run;
 pub struct GoPrograms {
     /// What `go install` takes, as `module/path@version`; those of one module together.
     pub packages: &'static [&'static [&'static str]],
+    /// Programs of our own, by name: the text of their one file, which imports nothing but Go's library.
+    pub sources: &'static [(&'static str, &'static str)],
     /// A folder for these programs alone.
     pub folder: PathBuf,
 }
@@ -30,7 +32,10 @@ impl GoPrograms {
     /// When there is no Go, or the modules can't be had: with the reason, for the skip.
     pub fn install(&self) -> anyhow::Result<()> {
         let installed = self.folder.join("installed");
-        let wanted = self.packages.concat().join("\n");
+        let mut wanted = self.packages.concat().join("\n");
+        for (name, source) in self.sources {
+            wanted += &format!("\n{name}\n{source}");
+        }
         if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
             return Ok(());
         }
@@ -46,18 +51,31 @@ impl GoPrograms {
         fs::create_dir_all(&self.folder)?;
         for packages in self.packages {
             println!("installing {} for the first time", packages.join(", "));
-            run(
-                &self.folder,
-                Command::new("go")
-                    .args(["install", "-trimpath", "-ldflags=-s -w"])
-                    .args(*packages)
-                    .env("CGO_ENABLED", "0")
-                    .env("GOBIN", self.bin())
-                    .current_dir(&self.folder),
-            )
-            .with_context(|| format!("{} can't be had", packages.join(", ")))?;
+            self.go("install", |go| go.args(*packages))
+                .with_context(|| format!("{} can't be had", packages.join(", ")))?;
+        }
+        for (name, source) in self.sources {
+            let file = self.folder.join(format!("{name}.go"));
+            fs::write(&file, source)?;
+            let out = self.bin().join(name);
+            self.go("build", |go| go.arg("-o").arg(out).arg(&file))
+                .with_context(|| format!("building {name}.go"))?;
         }
         fs::write(installed, wanted)?;
         Ok(())
+    }
+
+    fn go(
+        &self,
+        verb: &str,
+        arguments: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> anyhow::Result<()> {
+        let mut go = Command::new("go");
+        // Static, so that they run anywhere.
+        go.args([verb, "-trimpath", "-ldflags=-s -w"])
+            .env("CGO_ENABLED", "0")
+            .env("GOBIN", self.bin())
+            .current_dir(&self.folder);
+        run(&self.folder, arguments(&mut go))
     }
 }

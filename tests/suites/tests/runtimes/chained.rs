@@ -13,7 +13,8 @@ use suites::node::{json_of, text_of};
 use vpc_lab::Netns;
 use vpc_lab::probe::{IMPATIENCE, PATIENCE, Tcp};
 
-use crate::cnitool::{Pod, plugin};
+use crate::cnitool::Pod;
+use crate::programs::program;
 use crate::world::{Host, lab};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -44,7 +45,7 @@ fn chain(host: &Host<'_>, conf: Value) -> anyhow::Result<()> {
 async fn host_port() -> anyhow::Result<()> {
     let lab = lab()?;
     // ipamd itself chains portmap where it finds it.
-    let host = Host::start(&lab, Some(&plugin("portmap"))).await?;
+    let host = Host::start(&lab, Some(&program("portmap"))).await?;
     let (node, b) = (lab.node("a"), lab.node("b").netns());
     let mut pods = Vec::new();
     // 9 pods fill the primary ENI; what comes in there for the tenth must go out there again.
@@ -95,7 +96,7 @@ const AT_LEAST: Duration = Duration::from_millis(850);
 async fn bandwidth() -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    host.add_plugin(&plugin("bandwidth"))?;
+    host.add_plugin(&program("bandwidth"))?;
     chain(
         &host,
         json!({"type": "bandwidth", "capabilities": {"bandwidth": true}}),
@@ -159,7 +160,7 @@ fn transfer(from: &Netns, to: &Netns, address: Ipv4Addr) -> anyhow::Result<Durat
 async fn tuning() -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    host.add_plugin(&plugin("tuning"))?;
+    host.add_plugin(&program("tuning"))?;
     chain(
         &host,
         json!({
@@ -185,7 +186,7 @@ async fn tuning() -> anyhow::Result<()> {
 async fn tuned_mac() -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    host.add_plugin(&plugin("tuning"))?;
+    host.add_plugin(&program("tuning"))?;
     chain(
         &host,
         json!({
@@ -208,7 +209,7 @@ async fn tuned_mac() -> anyhow::Result<()> {
 async fn failing() -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    host.add_plugin(&plugin("tuning"))?;
+    host.add_plugin(&program("tuning"))?;
     chain(
         &host,
         json!({

@@ -1,46 +1,19 @@
 //! cnitool: libcni, which every runtime has inside, as a command.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use suites::go::GoPrograms;
 use suites::node::Outcome;
 use vpc_lab::Netns;
 
+use crate::programs::program;
 use crate::world::Host;
 
 /// The network's name in the conflist that ipamd writes.
 const NETWORK: &str = "aws-cni";
-
-fn programs() -> GoPrograms {
-    GoPrograms {
-        packages: &[
-            &["github.com/containernetworking/cni/cnitool@v1.3.0"],
-            &[
-                "github.com/containernetworking/plugins/plugins/meta/portmap@v1.9.1",
-                "github.com/containernetworking/plugins/plugins/meta/bandwidth@v1.9.1",
-                "github.com/containernetworking/plugins/plugins/meta/tuning@v1.9.1",
-            ],
-        ],
-        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes"),
-    }
-}
-
-/// Installs cnitool and the reference plugins unless they are there.
-///
-/// # Errors
-/// When there is no Go, or the module proxy can't be reached: with the reason, for the skip.
-pub(crate) fn install() -> anyhow::Result<()> {
-    programs().install()
-}
-
-/// A reference plugin, by its name.
-pub(crate) fn plugin(name: &str) -> PathBuf {
-    programs().bin().join(name)
-}
 
 /// A pod, as cnitool has it: it makes the container's id of the namespace's path.
 pub(crate) struct Pod<'a> {
@@ -70,7 +43,7 @@ impl<'a> Pod<'a> {
     /// Runs cnitool with this verb.
     pub(crate) fn call(&self, verb: &str) -> anyhow::Result<Outcome> {
         let name = self.path.file_name().unwrap_or_default().display();
-        let mut command = self.host.node.lab().netns().command(plugin("cnitool"));
+        let mut command = self.host.node.lab().netns().command(program("cnitool"));
         command
             .args([verb, NETWORK])
             .arg(&self.path)

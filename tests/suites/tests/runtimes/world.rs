@@ -34,6 +34,16 @@ pub(crate) struct Host<'lab> {
 impl<'lab> Host<'lab> {
     /// Sets the node up; `portmap` is one of the runtime's own plugins there if there is one.
     pub(crate) async fn start(lab: &'lab Lab, portmap: Option<&Path>) -> anyhow::Result<Self> {
+        let mut host = Self::without_ipamd(lab)?;
+        if let Some(portmap) = portmap {
+            host.add_plugin(portmap)?;
+        }
+        host.serve().await?;
+        Ok(host)
+    }
+
+    /// The same up to ipamd's start: the plugin is there, and no conflist.
+    pub(crate) fn without_ipamd(lab: &'lab Lab) -> anyhow::Result<Self> {
         hide_var_lib()?;
         let node = Node::new(lab, "a");
         let run_dir = node.lab().run_dir();
@@ -50,17 +60,19 @@ impl<'lab> Host<'lab> {
             .with("WARM_IP_TARGET", 2)
             .with("WEIR_CONFLIST_DIR", conf_dir.display())
             .with("WEIR_PLUGIN_DIR", bin_dir.display());
-        let mut host = Self { node };
+        let host = Self { node };
         host.install_plugin()?;
-        if let Some(portmap) = portmap {
-            host.add_plugin(portmap)?;
-        }
-        host.node.start_ipamd().await?;
-        let written = eventually("ipamd writes the conflist", async || {
-            Ok(host.conflist_path().is_file().then_some(()))
-        });
-        written.await?;
         Ok(host)
+    }
+
+    /// Starts ipamd, and waits until it has written the conflist.
+    pub(crate) async fn serve(&mut self) -> anyhow::Result<()> {
+        self.node.start_ipamd().await?;
+        let conflist = self.conflist_path();
+        let written = eventually("ipamd writes the conflist", async || {
+            Ok(conflist.is_file().then_some(()))
+        });
+        written.await
     }
 
     /// As the init container of the DaemonSet does.
