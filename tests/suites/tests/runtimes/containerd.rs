@@ -205,6 +205,13 @@ pub(crate) fn pod(name: &str) -> SandboxConfig {
 /// # Errors
 /// When they can't: with the reason, for the skip.
 pub(crate) fn works_here() -> anyhow::Result<()> {
+    for program in ["containerd", "ctr", "runc"] {
+        let started = Command::new(program).arg("--version").output();
+        ensure!(
+            started.is_ok_and(|output| output.status.success()),
+            "{program} is not in PATH (Debian packages containerd and runc)"
+        );
+    }
     remove_cgroups()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -241,27 +248,31 @@ async fn run_on_the_nodes_network() -> anyhow::Result<()> {
 /// When some of ours can't be removed within 20 s.
 pub(crate) fn remove_cgroups() -> anyhow::Result<()> {
     let ours = std::process::id().to_string();
-    let mut roots = vec![PathBuf::from(CGROUPS)];
     // Version 1 has a hierarchy for each controller.
-    roots.extend(folders(Path::new(CGROUPS))?);
+    let mut roots = folders(Path::new(CGROUPS)).unwrap_or_default();
+    roots.push(CGROUPS.into());
     for folder in roots
         .iter()
         .flat_map(|root| folders(root).unwrap_or_default())
     {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
-        let Some(pid) = name.strip_prefix(CGROUP) else {
-            continue;
-        };
-        if pid != ours && Path::new("/proc").join(pid).exists() {
-            continue;
+        match name.strip_prefix(CGROUP) {
+            Some(pid) if pid == ours => remove_soon(&folder)?,
+            // Another user's can't be removed.
+            Some(pid) if !Path::new("/proc").join(pid).exists() => drop(remove_cgroup(&folder)),
+            _ => {}
         }
-        let deadline = Instant::now() + SOON;
-        while let Err(error) = remove_cgroup(&folder) {
-            if Instant::now() > deadline {
-                bail!("removing {}: {error}", folder.display());
-            }
-            std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn remove_soon(folder: &Path) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SOON;
+    while let Err(error) = remove_cgroup(folder) {
+        if Instant::now() > deadline {
+            bail!("removing {}: {error}", folder.display());
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
