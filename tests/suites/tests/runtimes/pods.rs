@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
+use aws_sim::{Effect, Fault};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use suites::harness::{async_test, eventually};
@@ -36,6 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             containerd_killed,
         ),
         async_test("ipamd_may_be_killed_between_add_and_del", ipamd_killed),
+        async_test("ipamd_may_be_killed_in_the_middle_of_an_add", killed_in_add),
         async_test(
             "without_ipamd_a_pod_is_refused_and_comes_later",
             without_ipamd,
@@ -235,6 +237,58 @@ async fn ipamd_killed() -> anyhow::Result<()> {
             pool.totals.is_some_and(|totals| totals.owned == 0)
         })
         .await?;
+    host.is_clean().await
+}
+
+async fn killed_in_add() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut host = Host::without_ipamd(&lab)?;
+    host.node = host
+        .node
+        .with("MINIMUM_IP_TARGET", 1)
+        .with("WARM_IP_TARGET", 1);
+    host.serve().await?;
+    let containerd = containerd(&host).await?;
+    let cri = containerd.cri().await?;
+    host.node
+        .wait_for_pool("a quiet pool", |pool| pool.pending_calls.is_empty())
+        .await?;
+    // From now on EC2 does what it is asked, and never says so.
+    lab.sim()
+        .inject(Fault::on("AssignPrivateIpAddresses", Effect::HangAfter));
+    let free = host.node.pool().await?.totals.context("totals")?.free;
+    let mut sandboxes = Vec::new();
+    for number in 0..free {
+        sandboxes.push(cri.run(&pod(&format!("pod-{number}"))).await?);
+    }
+    let waiting = tokio::spawn({
+        let cri = cri.clone();
+        async move { cri.run(&pod("waiting")).await }
+    });
+    host.node
+        .wait_for_pool("an ADD waits", |pool| !pool.waiters.is_empty())
+        .await?;
+    host.node.kill_ipamd();
+    let refused = waiting.await?;
+    ensure!(refused.is_err(), "it has an address: {refused:?}");
+    assert_eq!(host.node.pod_links()?, sandboxes.len());
+
+    lab.sim().clear_faults();
+    host.node.start_ipamd().await?;
+    host.node
+        .wait_for_pool("those that run own theirs", |pool| {
+            pool.totals.is_some_and(|totals| totals.owned == free)
+        })
+        .await?;
+    sandboxes.push(cri.run(&pod("waiting")).await?);
+    let mut addresses = BTreeSet::new();
+    for sandbox in &sandboxes {
+        addresses.insert(address(&cri, sandbox).await?);
+    }
+    assert_eq!(addresses.len(), sandboxes.len(), "{addresses:?}");
+    for sandbox in sandboxes {
+        cri.stop(&sandbox).await?;
+    }
     host.is_clean().await
 }
 
