@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::print_stdout,
     reason = "tests fail by panicking; without libtest's harness clippy does \
               not see that these are tests"
 )]
