@@ -76,6 +76,13 @@ const NEEDS: &[Need] = &[
         optional: true,
     },
     Need {
+        what: "containerd and runc, for the suite runtimes",
+        present: || on_path("containerd") && on_path("runc"),
+        // It depends on runc.
+        source: Source::Debian("containerd"),
+        optional: true,
+    },
+    Need {
         what: "rustfmt, for lint",
         present: || succeeds(crate::workspace::cargo().args(["fmt", "--version"])),
         source: Source::Rustup("rustfmt"),

@@ -48,6 +48,8 @@ enum Suite {
     Ipamd,
     /// Plugin, ipamd and VPC together, with packets
     Pods,
+    /// cnitool and containerd drive the plugin (needs Go and its module proxy; root, containerd and runc)
+    Runtimes,
     /// ipamd against LocalStack's EC2, moto's and the simulated one (the first two need Python and its package index)
     Localstack,
     /// boto3, botocore and the AWS CLI against the simulated EC2 (needs Python and its package index)
@@ -78,6 +80,7 @@ impl Suite {
             Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
             Self::Conformance => &["--test", "conformance"],
             Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
+            Self::Runtimes => &["--test", "runtimes", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",
                 "vpc-lab",
@@ -88,8 +91,10 @@ impl Suite {
     /// How long one program of the suite may take before it counts as hung.
     fn patience(self) -> Duration {
         match self {
-            // Their first starts install Python packages.
-            Self::Localstack | Self::Botocore | Self::Conformance => Duration::from_secs(600),
+            // Their first starts install Python packages, or Go programs.
+            Self::Localstack | Self::Botocore | Self::Conformance | Self::Runtimes => {
+                Duration::from_secs(600)
+            }
             _ => Duration::from_secs(480),
         }
     }

@@ -19,31 +19,66 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Where the machine can't give a sandbox, each test is told as `SKIPPED <suite>::<test>: <why>`.
 #[must_use]
 pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
-    run_beside(suite, Vec::new(), tests)
+    run_with(suite, tests, Vec::new(), || Ok(()))
 }
 
 /// The same for a suite with some tests that wait most of the time ([`waiting_test`]): they run beside the others.
 #[must_use]
 pub fn run_beside(suite: &str, waiting: Vec<Trial>, tests: Vec<Trial>) -> ExitCode {
+    let at_once = waiting.len() + 1;
+    let tests = waiting.into_iter().chain(tests).collect();
+    run_at_once(at_once, suite, tests, Vec::new(), || Ok(()))
+}
+
+/// The same with tests that need more than a sandbox: `works` looks from within it whether that is there, else says
+/// why they are skipped.
+#[must_use]
+pub fn run_with(
+    suite: &str,
+    tests: Vec<Trial>,
+    more: Vec<Trial>,
+    works: impl FnOnce() -> anyhow::Result<()>,
+) -> ExitCode {
+    run_at_once(1, suite, tests, more, works)
+}
+
+fn run_at_once(
+    at_once: usize,
+    suite: &str,
+    mut tests: Vec<Trial>,
+    more: Vec<Trial>,
+    works: impl FnOnce() -> anyhow::Result<()>,
+) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The others take turns: they share the names of namespaces, and two cores.
-    arguments.test_threads = Some(waiting.len() + 1);
-    let tests: Vec<Trial> = waiting.into_iter().chain(tests).collect();
+    // Those that do not wait take turns: they share the names of namespaces, and two cores.
+    arguments.test_threads = Some(at_once);
     if arguments.list {
+        tests.extend(more);
         return libtest_mimic::run(&arguments, tests).exit_code();
     }
     if let Err(error) = sandbox::enter() {
-        for test in &tests {
-            println!("SKIPPED {suite}::{}: {error:#}", test.name());
-        }
         arguments.ignored = false;
-        let tests = tests
-            .into_iter()
-            .map(|test| test.with_ignored_flag(true))
-            .collect();
-        return libtest_mimic::run(&arguments, tests).exit_code();
+        tests.extend(more);
+        return libtest_mimic::run(&arguments, skipped(suite, tests, &error)).exit_code();
     }
+    let works = if more.is_empty() { Ok(()) } else { works() };
+    tests.extend(match works {
+        Ok(()) => more,
+        Err(why) => skipped(suite, more, &why),
+    });
     libtest_mimic::run(&arguments, tests).exit_code()
+}
+
+/// Tells each test as skipped.
+#[must_use]
+pub fn skipped(suite: &str, tests: Vec<Trial>, why: &anyhow::Error) -> Vec<Trial> {
+    let tests = tests.into_iter();
+    tests
+        .map(|test| {
+            println!("SKIPPED {suite}::{}: {why:#}", test.name());
+            test.with_ignored_flag(true)
+        })
+        .collect()
 }
 
 /// A test of a suite, which fails by panicking or by answering an error.

@@ -1,5 +1,5 @@
 //! What the end-to-end suites and the demo stand on: the runner, the programs under test, a node that runs them,
-//! and Python programs of others.
+//! and programs of others, in Python and Go.
 
 #![expect(
     clippy::indexing_slicing,
@@ -7,7 +7,9 @@
     reason = "these are tests: they panic when something is not there, and print for people"
 )]
 
+pub mod go;
 pub mod harness;
+mod install;
 pub mod node;
 pub mod programs;
 pub mod venv;

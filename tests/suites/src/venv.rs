@@ -1,14 +1,12 @@
 //! Python programs of others, at pinned versions: a virtual environment for each suite that runs some.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-/// LocalStack's 245 MB took 25 s; a slow index is given more, then the suite is skipped.
-const PATIENCE: Duration = Duration::from_secs(300);
+use crate::install::run;
 
 /// Packages from PyPI, and where they are installed.
 #[derive(Debug)]
@@ -70,15 +68,18 @@ impl Venv {
         } else {
             Path::new("python3")
         };
-        self.run(
+        run(
+            &self.folder,
             Command::new(python3)
                 .args(["-m", "venv", "--clear"])
                 .arg(self.folder.join("venv")),
         )
         .context("python3 venv not available (Debian package python3-venv)")?;
         println!("installing {} for the first time", self.what);
-        self.run(
+        run(
+            &self.folder,
             Command::new(self.python())
+                .env("PIP_CACHE_DIR", self.folder.join("pip-cache"))
                 .args(["-m", "pip", "install", "--quiet"])
                 .args(["--disable-pip-version-check", "--retries", "2"])
                 .args(["--timeout", "15", "--constraint"])
@@ -88,38 +89,5 @@ impl Venv {
         .with_context(|| format!("{} can't be had from the package index", self.what))?;
         fs::write(installed, wanted)?;
         Ok(())
-    }
-
-    /// Runs a command within [`PATIENCE`]; its last words are in the error.
-    fn run(&self, command: &mut Command) -> anyhow::Result<()> {
-        let log = self.folder.join("install.log");
-        let output = File::create(&log)?;
-        let mut child = command
-            .env("PIP_CACHE_DIR", self.folder.join("pip-cache"))
-            .stdin(Stdio::null())
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .with_context(|| format!("starting {}", command.get_program().display()))?;
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > deadline {
-                child.kill()?;
-                child.wait()?;
-                bail!("not done after {} s", PATIENCE.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        };
-        if status.success() {
-            return Ok(());
-        }
-        let said = fs::read_to_string(&log).unwrap_or_default();
-        bail!(
-            "{status}: {}",
-            said.trim().lines().last().unwrap_or("it said nothing")
-        )
     }
 }

@@ -1,0 +1,35 @@
+//! What the suite installs: cnitool, the reference plugins, and what runs in pods.
+
+use std::path::{Path, PathBuf};
+
+use suites::go::GoPrograms;
+
+fn programs() -> GoPrograms {
+    GoPrograms {
+        packages: &[
+            &["github.com/containernetworking/cni/cnitool@v1.3.0"],
+            &[
+                // containerd calls it for each pod.
+                "github.com/containernetworking/plugins/plugins/main/loopback@v1.9.1",
+                "github.com/containernetworking/plugins/plugins/meta/portmap@v1.9.1",
+                "github.com/containernetworking/plugins/plugins/meta/bandwidth@v1.9.1",
+                "github.com/containernetworking/plugins/plugins/meta/tuning@v1.9.1",
+            ],
+        ],
+        sources: &[("pod", include_str!("pod.go"))],
+        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes"),
+    }
+}
+
+/// Installs them unless they are there.
+///
+/// # Errors
+/// When there is no Go, or the module proxy can't be reached: with the reason, for the skip.
+pub(crate) fn install() -> anyhow::Result<()> {
+    programs().install()
+}
+
+/// The path of one of them.
+pub(crate) fn program(name: &str) -> PathBuf {
+    programs().bin().join(name)
+}
