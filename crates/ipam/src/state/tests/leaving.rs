@@ -252,3 +252,28 @@ fn carry_out_failing(world: &mut World, at: usize) {
     world.carry_out(at, Fate::Fails(Other));
     world.deliver(world.replies.len() - 1);
 }
+
+#[test]
+fn what_others_take_while_it_leaves_is_forgotten_in_time() {
+    let mut world = World::started(super::world::targets(1, 0));
+    for n in 0..3 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    for n in 0..3 {
+        world.del(n);
+    }
+    world.until_to_do(|effect| matches!(effect, Effect::Unroute { .. }));
+    let leaving = world.todo.iter().find_map(|effect| match effect {
+        Effect::Unroute { slots, .. } => Some(slots[0]),
+        _ => None,
+    });
+    let leaving = leaving.expect("one leaves");
+    world.take_away(leaving.addr());
+    world.step(Event::Doubt);
+    for _ in 0..60 {
+        world.calm();
+        world.advance(10_000);
+    }
+    assert_eq!(world.state.ledger().tombstones, []);
+}

@@ -149,3 +149,36 @@ fn an_eni_that_is_to_be_attached_is_shown_before_ec2_has_been_asked() {
         assert_eq!(shown, Some((state, id)), "{action}");
     }
 }
+
+#[test]
+fn a_subnet_without_a_whole_80_is_passed_over_at_once() {
+    let choice = |id: &str| SubnetChoice {
+        id: SubnetId::new(id),
+        groups: Vec::new(),
+    };
+    let mut settings = super::world::settings(Families::V6, false, Warm::Demand(Dial::Economy));
+    settings.subnets = Subnets::Listed(vec![choice("subnet-2"), choice("subnet-3")]);
+    let mut world = World::new(settings);
+    world.step(super::world::fresh());
+    world.add(0, 60_000);
+    let refused = |effect: &Effect| {
+        matches!(
+            effect,
+            Effect::Call(_, Call::Assign { .. } | Call::CreateEni { .. })
+        )
+    };
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        world.until_to_do(refused);
+        let nth = world.todo.iter().position(refused).expect("to do");
+        if let Effect::Call(_, Call::CreateEni { subnet, .. }) = &world.todo[nth] {
+            asked.push((subnet.as_str().to_owned(), world.now));
+        }
+        world.carry_out(nth, Fate::Fails(CallErrorKind::PrefixesExhausted));
+    }
+    let now = world.now;
+    assert_eq!(
+        asked,
+        [("subnet-2".to_owned(), now), ("subnet-3".to_owned(), now)]
+    );
+}

@@ -535,11 +535,19 @@ fn what_was_given_back_without_a_word_and_comes_again_does_not_leave_any_more() 
         world.advance(10_000);
     }
     assert_eq!(world.state.view().ipv4.leaving, 0);
+    let held = &world.eni("eni-0").slots;
+    assert!(
+        held.contains(&gone),
+        "{gone} was given back again: {held:?}"
+    );
 }
 
 #[test]
 fn who_waits_for_addresses_of_an_eni_that_ec2_does_not_see_yet_is_not_refused() {
-    let mut world = World::new(super::world::targets(0, 0));
+    // No other ENI can give any.
+    let mut settings = super::world::targets(0, 0);
+    settings.max_enis_per_card = Some(1);
+    let mut world = World::new(settings);
     world.step(super::world::fresh());
     let first = world.add(0, 60_000);
     world.until_to_do(|effect| matches!(effect, Effect::Call(_, Call::Assign { .. })));
