@@ -123,11 +123,11 @@ fn an_answer_that_makes_no_sense_is_refused_with_what_it_said() {
     );
     let mut without = response();
     without.addresses.clear();
-    let mut six = response();
-    six.addresses[0].address = "2001:db8::1".to_owned();
+    let mut odd = response();
+    odd.addresses[0].address = "2001:db8::x".to_owned();
     let cases = [
         (without, "without an address"),
-        (six, "2001:db8::1"),
+        (odd, "2001:db8::x"),
         (
             AddResponse {
                 mtu: 0,

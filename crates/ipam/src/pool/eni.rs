@@ -156,6 +156,12 @@ impl Eni {
         }
     }
 
+    /// Whether a route of it is being made or undone: one that came after the ENI has gone would stay.
+    pub(crate) fn is_being_routed(&self) -> bool {
+        let mut slots = self.slots.values();
+        slots.any(|slot| matches!(slot.routing, Routing::Asked | Routing::Undoing))
+    }
+
     /// Whether what it holds will serve pods without anything being mended first.
     pub(crate) fn is_sound(&self) -> bool {
         self.is_ours() && self.trouble.is_none()

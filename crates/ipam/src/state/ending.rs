@@ -59,6 +59,7 @@ impl State {
                     !eni.is_sound()
                         || self.now.since(eni.since) < OLD
                         || self.is_on_its_way(id)
+                        || eni.is_being_routed()
                         || has_to_go_back(eni)
                 });
         self.shrink_at = (waits || !plan.is_empty()).then_some(again);

@@ -193,6 +193,7 @@ impl State {
                     .link
                     .as_ref()
                     .is_some_and(|link| link.attachment.is_some() && !link.borrowed)
+                && !eni.is_being_routed()
                 && !self.is_on_its_way(id),
         }
     }

@@ -277,3 +277,33 @@ fn what_others_take_while_it_leaves_is_forgotten_in_time() {
     }
     assert_eq!(world.state.ledger().tombstones, []);
 }
+
+#[test]
+fn an_eni_does_not_go_while_a_route_of_it_is_being_made() {
+    let mut world = World::started(targets(0, 0));
+    for n in 0..4 {
+        world.add(n, 40_000);
+    }
+    let routes =
+        |effect: &Effect| matches!(effect, Effect::Route { eni, .. } if eni.as_str() == "eni-1");
+    world.until_to_do(routes);
+    world.step(Event::SetMode(Some(Mode::Normal)));
+    for n in 0..4 {
+        world.del(n);
+    }
+    // All goes on but that one.
+    let until = world.now + 600_000;
+    while world.now < until {
+        let other = world.todo.iter().position(|effect| !routes(effect));
+        if let Some(nth) = other {
+            world.carry_out(nth, Fate::Works);
+        } else if world.replies.is_empty() {
+            world.advance(1_000);
+        } else {
+            world.deliver(0);
+        }
+    }
+    let goes = |call: &Call| matches!(call, Call::DetachEni { eni, .. } if eni.as_str() == "eni-1");
+    assert!(!world.asked.iter().any(goes), "{:?}", world.asked);
+    world.go_on_until(|world| world.asked.iter().any(goes));
+}
