@@ -146,9 +146,9 @@ pub async fn check(netns: &NetNs, expected: &Expected) -> Result<Vec<Fault>, Pod
     Ok(faults)
 }
 
-type IsOf = fn(&IpAddr) -> bool;
+pub(super) type IsOf = fn(&IpAddr) -> bool;
 
-const FAMILIES: [(AddressFamily, &str, IpAddr, IsOf); 2] = [
+pub(super) const FAMILIES: [(AddressFamily, &str, IpAddr, IsOf); 2] = [
     (
         AddressFamily::Inet,
         "IPv4",
@@ -190,7 +190,8 @@ fn has_link(
     Some(link.header.index)
 }
 
-async fn routes(
+/// The routes of a table that lead to a link.
+pub(super) async fn routes(
     side: &Rtnl,
     family: AddressFamily,
     table: u32,

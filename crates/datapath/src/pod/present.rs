@@ -1,7 +1,5 @@
 //! Looking whether a pod's link is there already. Nothing is changed.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -9,6 +7,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::RouteAttribute;
 use rustix::io::Errno;
 
+use super::check::{FAMILIES, routes};
 use super::{PodError, PodLink, PodWiring};
 use crate::layout::{self, Mac, PODS_TABLE};
 use crate::netlink::KernelError;
@@ -93,29 +92,14 @@ pub(super) async fn addresses_of(pod: &Rtnl, index: u32) -> Result<Vec<IpNet>, K
 }
 
 async fn has_routes(host: &Rtnl, index: u32, link: &PodLink) -> Result<bool, KernelError> {
-    let what = format!("list the routes of table {PODS_TABLE}");
-    let mut found: Vec<Vec<RouteAttribute>> = Vec::new();
-    for (family, is_of) in FAMILIES {
+    let mut found = Vec::new();
+    for (family, _, _, is_of) in FAMILIES {
         if link.has(is_of) {
-            let filter = rtnl::routes_in(family, PODS_TABLE, Some(index));
-            let listed = host.dump(&what, filter).await?;
-            found.extend(listed.into_iter().filter_map(|reply| match reply {
-                RouteNetlinkMessage::NewRoute(route) => Some(route.attributes),
-                _ => None,
-            }));
+            found.extend(routes(host, family, PODS_TABLE, index).await?);
         }
     }
     Ok(link.addresses.iter().all(|address| {
         let to = RouteAttribute::Destination((*address).into());
-        let dev = RouteAttribute::Oif(index);
-        let leads = |route: &Vec<_>| route.contains(&to) && route.contains(&dev);
-        found.iter().any(leads)
+        found.iter().any(|route| route.attributes.contains(&to))
     }))
 }
-
-type IsOf = fn(&IpAddr) -> bool;
-
-const FAMILIES: [(AddressFamily, IsOf); 2] = [
-    (AddressFamily::Inet, IpAddr::is_ipv4),
-    (AddressFamily::Inet6, IpAddr::is_ipv6),
-];
