@@ -145,6 +145,8 @@ pub(crate) struct Knowledge {
     pub(crate) changed: BTreeMap<EniId, u64>,
     /// Up to when the node has been told what happened to an ENI.
     pub(crate) until: BTreeMap<EniId, u64>,
+    /// The same, for slots that a call brought after that.
+    pub(crate) brought: BTreeMap<IpNet, u64>,
     /// The same, for ENIs that it does not know of.
     pub(crate) all: u64,
     /// The same, for ENIs that are attached to nothing.

@@ -124,9 +124,15 @@ impl Fleet {
             Ok(CallReply::Created(facts)) => {
                 node.knows.changed.insert(facts.id.clone(), self.now);
             }
-            Ok(_) => {
+            Ok(reply) => {
                 if let Some(eni) = flight.call.eni() {
                     node.knows.changed.insert(eni.clone(), self.now);
+                    if let CallReply::Assigned(slots) = reply {
+                        // A Describe from before the reply tells nothing of what it brings, whenever it was taken.
+                        let until = node.knows.until.get(eni).copied().unwrap_or(0);
+                        let brought = slots.iter().map(|net| (*net, until));
+                        node.knows.brought.extend(brought);
+                    }
                 }
             }
         }

@@ -101,11 +101,11 @@ impl Fleet {
                 Some((net, found)) => (Some(net), Some(found)),
                 None => (None, None),
             };
-        let lost = slots_of(ip)
-            .filter_map(|net| self.taken.get(&(it.eni.clone(), net)))
-            .chain(self.taken_enis.get(&it.eni))
-            .max();
-        let untold = lost.is_some_and(|at| !self.was_told(n, &it.eni, *at));
+        let untold = slots_of(ip).any(|net| {
+            let taken = self.taken.get(&(it.eni.clone(), net));
+            let lost = taken.into_iter().chain(self.taken_enis.get(&it.eni)).max();
+            lost.is_some_and(|at| !self.was_told_of(n, &it.eni, &net, *at))
+        });
         let right = found
             .is_some_and(|(eni, node, place)| *node == n && *eni == it.eni && *place == it.place);
         if !right {
@@ -156,6 +156,14 @@ impl Fleet {
             self.fail(2, what);
         }
         false
+    }
+
+    /// Whether the node has been told of what happened to a slot of an ENI then.
+    fn was_told_of(&self, n: usize, eni: &EniId, net: &IpNet, then: u64) -> bool {
+        let knows = &self.nodes[n].knows;
+        // A view tells of a slot only if it is newer than the last that came before the slot's own reply.
+        let brought_after = knows.brought.get(net).copied().unwrap_or(0);
+        self.was_told(n, eni, then.max(brought_after))
     }
 
     /// Whether the node has been told of what happened to an ENI then.
@@ -274,7 +282,7 @@ impl Fleet {
                 // Taken from the ENI that it is routed to, and given to this one unseen.
                 let on = self.nodes[n].kernel.links.get(place);
                 let lost = on.and_then(|on| Some((on, self.taken.get(&(on.clone(), *net))?)));
-                if lost.is_some_and(|(on, at)| !self.was_told(n, on, *at)) {
+                if lost.is_some_and(|(on, at)| !self.was_told_of(n, on, net, *at)) {
                     self.cover.met(Met::ExDisturbed);
                     continue;
                 }
