@@ -266,14 +266,11 @@ impl State {
         if self.pool.hold(id, net, self.now) {
             self.changed();
             self.claim_for_strays();
-            match self.tombstones.get_mut(&net) {
-                Some(tombstone) if tombstone.eni != *id => {
-                    tombstone.given_back.get_or_insert(self.now);
-                }
-                Some(tombstone) if tombstone.given_back.is_none() => {
-                    self.pool.set_leaving(&net, true);
-                }
-                _ => {}
+            if let Some(tombstone) = self.tombstones.get_mut(&net)
+                && tombstone.eni != *id
+            {
+                // Another ENI has it now, so that one has given it back.
+                tombstone.given_back.get_or_insert(self.now);
             }
         }
     }
