@@ -321,6 +321,11 @@ impl State {
                 intent.stage = IntentStage::Delete(eni);
                 Some(intent)
             }
+            (IntentStage::Delete(eni), _) => {
+                // An older view may have shown it again meanwhile.
+                self.lose_eni(&eni);
+                None
+            }
             _ => None,
         }
     }
@@ -453,9 +458,9 @@ impl State {
                 }
                 Some(intent)
             }
-            IntentStage::Delete(_) => {
+            IntentStage::Delete(eni) => {
                 if kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST {
-                    self.changed();
+                    self.lose_eni(&eni);
                     return None;
                 }
                 if kind == CallErrorKind::InUse && failures >= ATTACHED_AFTER {

@@ -65,6 +65,58 @@ fn an_older_view_takes_nothing_away_that_a_reply_gave() {
     assert_eq!(address(&world, again), ip);
 }
 
+/// A /28 was given back, and an address of it has come alone since: a view that is behind shows the /28 still.
+#[test]
+fn an_older_view_puts_no_prefix_where_a_reply_gave_an_address() {
+    let mut world = World::started(targets(1, 0));
+    let request = world.add(1, 60_000);
+    world.calm();
+    let ip = address(&world, request);
+    let mut before = world.eni("eni-0").clone();
+    let around = IpNet::new(ip, 28).unwrap().trunc();
+    before.slots.retain(|net| !around.contains(net));
+    before.slots.push(around);
+    world.step(Event::Doubt);
+    describe(&mut world, &[before]);
+    let view = world.state.view();
+    assert!(view.enis[0].slots.iter().all(|it| it.slot != around));
+    assert_eq!((view.ipv4.owned, view.ipv4.quarantined), (1, 0));
+}
+
+/// An ENI was detached, and a view of EC2 that is behind shows it on the instance still.
+#[test]
+fn an_older_view_keeps_no_eni_that_was_detached() {
+    let mut settings = warm(WarmTargets {
+        eni: Some(0),
+        ..WarmTargets::default()
+    });
+    settings.cooldown = std::time::Duration::ZERO;
+    let mut world = World::started(settings);
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let before = ["eni-0", "eni-1"].map(|id| world.eni(id).clone());
+    for n in 0..4 {
+        world.del(n);
+    }
+    let to_be_deleted = |world: &World| {
+        let intents = world.state.ledger().intents;
+        let deletes = |it: &EniIntent| matches!(it.stage, IntentStage::Delete(_));
+        intents.iter().any(deletes)
+    };
+    world.go_on_until(to_be_deleted);
+    world.step(Event::Doubt);
+    describe(&mut world, &before);
+    assert!(to_be_deleted(&world), "{:?}", world.state.ledger().intents);
+    world.calm();
+    let left: Vec<_> = world.leaked().into_iter().map(|eni| eni.id).collect();
+    assert_eq!(left, []);
+    minutes(&mut world, 3);
+    let known = world.state.view().enis;
+    assert_eq!(known.len(), 1, "{known:#?}");
+}
+
 /// #3019: two sets of addresses were compared by their lengths.
 #[test]
 fn imds_and_books_of_the_same_length_but_not_the_same_content_are_no_agreement() {
