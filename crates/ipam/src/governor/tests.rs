@@ -5,7 +5,10 @@ use std::collections::BinaryHeap;
 
 use proptest::prelude::*;
 
-use super::{GATHER_AT_MOST, Governor, Haste, HeldBy, PATIENCE, RECOVERY, SLOWEST, account};
+use super::{
+    AGAIN_WITHIN, Bucket, GATHER_AT_MOST, Governor, Haste, HeldBy, PATIENCE, RECOVERY, SLOWEST,
+    Share, account,
+};
 use crate::Time;
 
 const ASSIGN: &str = "AssignPrivateIpAddresses";
@@ -139,6 +142,136 @@ fn a_fleet_of_fifty_times_the_nodes_that_were_said_is_throttled_but_comes_throug
     assert!(came.throttled <= 6_000, "{came:?}");
 }
 
+/// EC2's documentation gives the account's, decision 0014 the parts.
+#[test]
+fn a_share_is_the_accounts_divided_by_the_nodes() {
+    for (nodes, action, burst, depth, every, turns) in [
+        (1, ASSIGN, 70.0, 71.0, 1.0 / 4.75, 0.0),
+        (20, ASSIGN, 3.5, 5.0, 20.0 / 4.75, 0.0),
+        (70, ASSIGN, 1.0, 5.0, 70.0 / 4.75, 0.0),
+        (100, ASSIGN, 0.5, 5.0, 100.0 / 4.75, 50.0 / 4.75),
+        (100, DESCRIBE, 0.8, 5.0, 100.0 / 19.0, 20.0 / 19.0),
+        (10, DESCRIBE, 7.0, 8.0, 10.0 / 19.0, 0.0),
+        (35, ATTACH, 1.0, 5.0, 35.0 / 4.75, 0.0),
+        (100, ATTACH, 0.25, 5.0, 100.0 / 4.75, 75.0 / 4.75),
+        (
+            100,
+            "DetachNetworkInterface",
+            0.25,
+            5.0,
+            100.0 / 4.75,
+            75.0 / 4.75,
+        ),
+        (
+            100,
+            "DeleteNetworkInterface",
+            0.5,
+            5.0,
+            100.0 / 4.75,
+            50.0 / 4.75,
+        ),
+    ] {
+        let share = Governor::new(nodes, "i-1").share(action);
+        let got = [share.burst, share.depth, 1.0 / share.rate, share.turns];
+        let same = got.iter().zip([burst, depth, every, turns]);
+        assert!(
+            same.into_iter()
+                .all(|(got, want)| (got - want).abs() < 1e-9),
+            "{nodes} nodes, {action}: {share:?}"
+        );
+    }
+}
+
+#[test]
+fn what_comes_back_while_the_pace_mends_is_what_its_mean_gives() {
+    let share = Share {
+        burst: 1.0,
+        depth: 10_000.0,
+        rate: 2.0,
+        turns: 0.0,
+    };
+    let slowed = Bucket {
+        tokens: 3.0,
+        pace: 0.5,
+        at: Time(0),
+        not_before: Time(0),
+        gathers: None,
+        turn: None,
+        held: None,
+    };
+    // It takes 300 s from half to all.
+    for (at, tokens, pace) in [
+        (120_000, 3.0 + 2.0 * 120.0 * 0.6, 0.7),
+        (300_000, 3.0 + 2.0 * 300.0 * 0.75, 1.0),
+        (400_000, 3.0 + 2.0 * (300.0 * 0.75 + 100.0), 1.0),
+    ] {
+        let mut bucket = slowed;
+        bucket.refill(share, Time(at));
+        assert!((bucket.tokens - tokens).abs() < 1e-6, "{at}: {bucket:?}");
+        assert!((bucket.pace - pace).abs() < 1e-9, "{at}: {bucket:?}");
+    }
+}
+
+#[test]
+fn what_a_node_had_before_it_began_is_no_supply() {
+    let mut governor = Governor::new(1_000, "i-1");
+    let day = Time(24 * HOUR);
+    governor.begin(day);
+    assert!(governor.ready(ASSIGN, Haste::Waiting, day).is_err());
+}
+
+#[test]
+fn a_throttled_call_is_repeated_soon_without_another_token_and_not_by_all_at_once() {
+    let mut moments: Vec<f64> = (0..200)
+        .map(|n| {
+            let mut governor = Governor::new(70, &format!("i-{n}"));
+            assert_eq!(governor.ready(ASSIGN, Haste::Waiting, Time(0)), Ok(()));
+            governor.take(ASSIGN, Time(0));
+            governor.throttled(ASSIGN, Time(0));
+            let held = governor.ready(ASSIGN, Haste::Waiting, Time(0)).unwrap_err();
+            assert_eq!(held.cause, HeldBy::Throttled);
+            assert_eq!(governor.ready(ASSIGN, Haste::Waiting, held.until), Ok(()));
+            held.until.since(Time(0)).as_secs_f64()
+        })
+        .collect();
+    moments.sort_by(f64::total_cmp);
+    // The pace is halved.
+    let within = 2.0 * AGAIN_WITHIN;
+    assert!(moments[0] < 0.1 * within, "{}", moments[0]);
+    assert!(
+        (0.9 * within..=within).contains(&moments[199]),
+        "{}",
+        moments[199]
+    );
+}
+
+#[test]
+fn a_node_that_was_throttled_waits_longer_for_the_next_token_and_gathers_longer() {
+    let throttled = || {
+        let mut governor = Governor::new(70, "i-3");
+        governor.take(ASSIGN, Time(0));
+        governor.throttled(ASSIGN, Time(0));
+        let held = governor.ready(ASSIGN, Haste::Waiting, Time(0)).unwrap_err();
+        (governor, held.until)
+    };
+    let seconds = |to: Time, from: Time| to.since(from).as_secs_f64();
+    let every = 70.0 / 4.75;
+    let (mut governor, again) = throttled();
+    governor.take(ASSIGN, again);
+    let next = governor.ready(ASSIGN, Haste::Waiting, again).unwrap_err();
+    let wait = seconds(next.until, again);
+    // A little has come back meanwhile.
+    assert!((1.3 * every..=2.0 * every).contains(&wait), "{wait}");
+    let (mut governor, again) = throttled();
+    let held = governor.ready(ASSIGN, Haste::Gathering, again).unwrap_err();
+    assert_eq!(held.cause, HeldBy::Gathering);
+    let gathers = seconds(held.until, again);
+    assert!(
+        (1.3 * every..=2.0 * every).contains(&(16.0 * gathers)),
+        "{gathers}"
+    );
+}
+
 #[test]
 fn a_node_of_a_small_cluster_may_ask_several_times_at_once() {
     for n in 0..200 {
@@ -195,8 +328,28 @@ fn what_nobody_waits_for_leaves_a_token_for_a_pod() {
     assert_eq!(every.as_millis(), 4210);
     assert!(held.until <= now.after(every), "{held:?}");
     assert_eq!(governor.held(now).collect::<Vec<_>>(), [held]);
+    assert_eq!(governor.held(held.until).count(), 0);
     assert_eq!(governor.ready(ASSIGN, Haste::Waiting, held.until), Ok(()));
     assert_eq!(governor.held(now).count(), 0);
+}
+
+#[test]
+fn what_nobody_waits_for_lets_pods_go_first_for_four_turns() {
+    let mut governor = Governor::new(20, "i-1");
+    let mut now = Time(0);
+    while governor.ready(ASSIGN, Haste::Waiting, now).is_ok() {
+        governor.take(ASSIGN, now);
+    }
+    // Pods take every token that comes.
+    while governor.ready(ASSIGN, Haste::Later, now).is_err() {
+        if governor.ready(ASSIGN, Haste::Waiting, now).is_ok() {
+            governor.take(ASSIGN, now);
+        }
+        now = Time(now.0 + 100);
+    }
+    let turn = 20_000.0 / 4.75;
+    let turns = now.since(Time(0)).as_secs_f64() * 1000.0 / turn;
+    assert!((4.0..=5.1).contains(&turns), "{turns}");
 }
 
 #[test]

@@ -166,3 +166,141 @@ fn a_throttled_call_slows_down_its_action_alone() {
         Ok(())
     );
 }
+
+/// Takes what the node may ask of an action now, but for what is left to pods.
+fn use_up(world: &mut World, action: &'static str, haste: Haste) {
+    let now = Time(world.now);
+    let governor = &mut world.state.governor;
+    while governor.ready(action, haste, now).is_ok() {
+        governor.take(action, now);
+    }
+}
+
+fn asked_for(world: &World, action: &str) -> usize {
+    let actions = world.asked.iter().map(Call::action);
+    actions.filter(|asked| *asked == action).count()
+}
+
+#[test]
+fn no_eni_is_begun_while_it_could_not_be_attached() {
+    let mut world = started(20);
+    use_up(&mut world, "AttachNetworkInterface", Haste::Waiting);
+    for n in 0..6 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    assert_eq!(asked_for(&world, "CreateNetworkInterface"), 0);
+    // 20 nodes, 4.75 a second.
+    world.advance(4_300);
+    world.calm();
+    assert_eq!(asked_for(&world, "CreateNetworkInterface"), 1);
+    assert_eq!(asked_for(&world, "AttachNetworkInterface"), 1);
+}
+
+/// A node with two ENIs whose pods all go: one ENI is too much, as soon as it is old enough.
+fn with_an_eni_too_much() -> World {
+    let mut settings = Settings {
+        warm: Warm::Targets(WarmTargets {
+            eni: Some(0),
+            ..WarmTargets::default()
+        }),
+        ..among(5_000)
+    };
+    settings.cooldown = std::time::Duration::ZERO;
+    let mut world = World::new(settings);
+    world.step(fresh());
+    for n in 0..4 {
+        world.add(n, 24 * 3_600_000);
+    }
+    while world.state.view().ipv4.owned < 4 {
+        assert!(world.now < 12 * 3_600_000, "{:?}", world.asked);
+        world.calm();
+        world.advance(10_000);
+    }
+    world.advance(6 * 3_600_000);
+    world.calm();
+    world
+}
+
+#[test]
+fn an_eni_is_taken_off_the_node_only_when_it_can_be_deleted_too() {
+    let mut world = with_an_eni_too_much();
+    use_up(&mut world, "DeleteNetworkInterface", Haste::Waiting);
+    for n in 0..4 {
+        world.del(n);
+    }
+    let begun = world.now;
+    while asked_for(&world, "DetachNetworkInterface") == 0 {
+        // 5,000 nodes, 4.75 a second: the next after 1,053 s.
+        assert!(world.now - begun < 2_400_000, "{:?}", world.asked);
+        world.calm();
+        world.advance(1_000);
+    }
+    assert!(world.now - begun > 500_000, "{} ms", world.now - begun);
+    world.calm();
+    world.advance(5_000);
+    world.calm();
+    assert_eq!(asked_for(&world, "DeleteNetworkInterface"), 1);
+    assert_eq!(world.leaked(), []);
+}
+
+#[test]
+fn the_last_detach_that_the_node_may_ask_for_is_left_to_what_cannot_wait() {
+    let mut world = with_an_eni_too_much();
+    use_up(&mut world, "DetachNetworkInterface", Haste::Waiting);
+    // One token, and a little.
+    world.advance(1_100_000);
+    world.calm();
+    for n in 0..4 {
+        world.del(n);
+    }
+    for _ in 0..60 {
+        world.advance(10_000);
+        world.calm();
+    }
+    let detaches = |it: &EniIntent| matches!(it.stage, IntentStage::Detach(..));
+    assert!(world.disk.intents.iter().any(detaches), "{:?}", world.disk);
+    assert_eq!(asked_for(&world, "DetachNetworkInterface"), 0);
+}
+
+#[test]
+fn the_last_describe_that_the_node_may_ask_for_is_left_to_a_pod_that_waits() {
+    let mut world = started(5_000);
+    world.advance(6 * 3_600_000);
+    world.calm();
+    use_up(&mut world, "DescribeNetworkInterfaces", Haste::Waiting);
+    // 5,000 nodes, 19 a second.
+    world.advance(270_000);
+    let asked = asked_for(&world, "DescribeNetworkInterfaces");
+    world.step(Event::Doubt);
+    world.calm();
+    assert_eq!(asked_for(&world, "DescribeNetworkInterfaces"), asked);
+    world.add(1, 60_000);
+    world.calm();
+    assert_eq!(asked_for(&world, "DescribeNetworkInterfaces"), asked + 1);
+}
+
+#[test]
+fn a_pod_that_was_turned_away_for_want_of_a_turn_is_expected_back_for_half_a_minute() {
+    let mut world = started(5_000);
+    let request = world.add(1, 2_000);
+    world.advance(2_000);
+    refused(&world, request);
+    assert_eq!(world.state.expected(0), 1);
+    world.advance(29_000);
+    assert_eq!(world.state.expected(1), 2, "with one that waits");
+    world.advance(2_000);
+    world.step(Event::Wake);
+    assert_eq!(world.state.expected(1), 1);
+}
+
+#[test]
+fn who_waits_in_vain_for_what_ec2_throttles_is_not_told_of_the_setting() {
+    let mut world = started(20);
+    let request = world.add(1, 1_000);
+    let assign = |effect: &Effect| is_call(effect, "AssignPrivateIpAddresses");
+    carry_out(&mut world, assign, Fate::Fails(CallErrorKind::Throttled));
+    world.advance(1_000);
+    let refusal = refused(&world, request);
+    assert!(!refusal.remedy.contains("WEIR_CLUSTER_SIZE"), "{refusal:?}");
+}

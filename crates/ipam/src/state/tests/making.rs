@@ -182,3 +182,115 @@ fn a_subnet_without_a_whole_80_is_passed_over_at_once() {
         [("subnet-2".to_owned(), now), ("subnet-3".to_owned(), now)]
     );
 }
+
+#[test]
+fn a_subnet_that_had_all_that_it_was_asked_for_is_asked_for_twice_as_many() {
+    let mut node = super::world::node();
+    node.limits.ipv4_slots_per_eni = 21;
+    let mut world = World::on(node, targets(0, 0));
+    world.step(fresh());
+    world.calm();
+    for n in 0..8 {
+        world.add(n, 600_000);
+    }
+    // The first pod's own call; then the others' seven, of which the subnet has not even three.
+    carry_out(&mut world, assigns, Fate::Works);
+    for _ in 0..2 {
+        world.until_to_do(assigns);
+        carry_out(&mut world, assigns, Fate::Fails(SubnetExhausted));
+    }
+    world.calm();
+    let asked = |world: &World| -> Vec<u32> {
+        let calls = world.asked.iter().filter_map(|call| match call {
+            Call::Assign { count, .. } => Some(*count),
+            _ => None,
+        });
+        calls.collect()
+    };
+    assert_eq!(asked(&world), [1, 7, 3, 1, 2, 4]);
+    // Less than it may have was wanted, so the next burst is asked for whole.
+    for n in 8..20 {
+        world.add(n, 600_000);
+    }
+    world.calm();
+    assert_eq!(asked(&world)[6..], [1, 11]);
+}
+
+fn assigns(effect: &Effect) -> bool {
+    is_call(effect, "AssignPrivateIpAddresses")
+}
+
+/// A pool whose subnet had no address left a while ago, with so many pods.
+fn lacked(settings: Settings, pods: u32) -> World {
+    let mut world = World::new(settings);
+    world.step(Event::SetMode(Some(Mode::AllocateOnly)));
+    world.step(fresh());
+    for n in 0..pods {
+        world.add(n, 600_000);
+        world.calm();
+    }
+    world.calm();
+    let lacks = |effect: &Effect| assigns(effect) || creates(effect);
+    let pod = world.add(90, 600_000);
+    world.until_to_do(lacks);
+    carry_out(&mut world, lacks, Fate::Fails(SubnetExhausted));
+    world.calm();
+    assert_eq!(refused(&world, pod).reason, Reason::SubnetExhausted);
+    world.advance(600_000);
+    world.calm();
+    world.asked.clear();
+    world
+}
+
+#[test]
+fn what_a_subnet_has_left_is_asked_for_on_an_eni_that_is_there_before_another_is_made() {
+    // One at a time, with the last place on its way; and all at once.
+    let mut world = lacked(targets(0, 0), 2);
+    for n in 10..12 {
+        world.add(n, 600_000);
+    }
+    assert!(world.todo.iter().any(assigns));
+    assert!(counts(&world).is_empty());
+    world.calm();
+    assert_eq!(counts(&world), [1]);
+    let mut world = lacked(targets(8, 0), 0);
+    world.step(Event::SetMode(None));
+    world.advance(60_000);
+    world.until_to_do(assigns);
+    assert!(counts(&world).is_empty());
+    world.calm();
+    world.advance(60_000);
+    world.calm();
+    assert_eq!(world.held_by_ec2(), 8);
+}
+
+#[test]
+fn where_the_enis_are_full_another_is_made_though_the_subnet_had_nothing_left() {
+    let mut world = lacked(targets(0, 0), 3);
+    let pod = world.add(10, 600_000);
+    world.calm();
+    granted(&world, pod);
+    assert_eq!(counts(&world), [1]);
+}
+
+/// Books and IMDS agree, so that no Describe tells what has come of it.
+#[test]
+fn an_eni_that_was_being_made_at_a_crash_is_asked_about_with_its_token_whatever_ec2_refuses_first()
+{
+    let (mut world, _) = asks_for_three();
+    world.imds = true;
+    world.crash(true);
+    for n in 3..6 {
+        world.add(n, 600_000);
+    }
+    world.until_to_do(creates);
+    carry_out(&mut world, creates, Fate::Fails(SubnetExhausted));
+    for _ in 0..12 {
+        world.calm();
+        world.advance(10_000);
+    }
+    let asked = created(&world);
+    assert_eq!(asked[0], asked[1], "{asked:?}");
+    assert_eq!(asked[0], asked[2], "{asked:?}");
+    assert_eq!(world.leaked(), []);
+}

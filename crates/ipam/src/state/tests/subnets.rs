@@ -267,10 +267,52 @@ fn no_pod_gets_an_address_of_a_subnet_that_is_tagged_as_not_for_pods() {
     // So it is after a restart.
     world.restart(None);
     world.calm();
-    let pod = world.add(10, 60_000);
-    world.calm();
-    assert_ne!(only(&granted(&world, pod)).eni, EniId::new("eni-0"));
+    for n in 10..12 {
+        let pod = world.add(n, 60_000);
+        world.calm();
+        assert_ne!(only(&granted(&world, pod)).eni, EniId::new("eni-0"));
+    }
     assert_eq!(looks(&world), 1);
+}
+
+#[test]
+fn an_eni_in_a_subnet_that_is_no_longer_for_pods_goes_when_its_last_pod_has_left() {
+    let mut world = in_zone(vec![
+        subnet("subnet-1", 50, &[(ROLE, "1")]),
+        subnet("subnet-2", 90, &[(ROLE, "1")]),
+    ]);
+    pods(&mut world, 0..4);
+    assert_eq!(created(&world), ["subnet-2"]);
+    world.zone = vec![
+        subnet("subnet-1", 50, &[(ROLE, "1")]),
+        subnet("subnet-2", 90, &[(ROLE, "0")]),
+    ];
+    world.advance(2 * 3_600_000);
+    // One on the ENI that is there, and one for which another is made.
+    pods(&mut world, 4..7);
+    assert_eq!(created(&world), ["subnet-2", "subnet-1"]);
+    let gone = EniId::new("eni-1");
+    let left = |world: &World| {
+        world
+            .state
+            .view()
+            .enis
+            .iter()
+            .all(|eni| eni.id.as_ref() != Some(&gone))
+    };
+    for n in 0..7 {
+        let grant = world.state.grant_of(&sandbox(n)).expect("granted");
+        if only(&grant).eni == gone {
+            assert!(!left(&world));
+            world.del(n);
+        }
+    }
+    for _ in 0..30 {
+        world.calm();
+        world.advance(10_000);
+    }
+    assert!(left(&world), "{:?}", world.state.view().enis);
+    assert_eq!(world.leaked(), []);
 }
 
 #[test]
