@@ -339,6 +339,47 @@ fn where_no_subnet_is_for_pods_the_refusal_says_which_tags_say_so() {
     granted(&world, pod);
 }
 
+/// How often a person was told this.
+fn told(world: &World, what: &str) -> usize {
+    world.told.iter().filter(|it| it.contains(what)).count()
+}
+
+#[test]
+fn people_are_told_once_which_tags_keep_pods_away() {
+    let (not_for_pods, nowhere) = ("is tagged as not for pods", "no ENI is made");
+    let mut world = in_zone(vec![subnet("subnet-1", 50, &[(ROLE, "1")])]);
+    pods(&mut world, 0..4);
+    assert_eq!(looks(&world), 1);
+    assert_eq!((told(&world, not_for_pods), told(&world, nowhere)), (0, 0));
+    // The tag is turned, and each hour somebody wants more than there is.
+    world.zone = vec![subnet("subnet-1", 50, &[(ROLE, "0")])];
+    for hour in 0..3 {
+        world.advance(2 * 3_600_000);
+        world.calm();
+        for n in 10..20 {
+            world.add(hour * 10 + n, 1_000);
+        }
+        world.calm();
+        world.advance(1_000);
+        world.calm();
+    }
+    assert_eq!(looks(&world), 4);
+    assert_eq!((told(&world, not_for_pods), told(&world, nowhere)), (1, 1));
+}
+
+#[test]
+fn what_tags_said_is_believed_for_an_hour_where_subnets_have_room() {
+    let mut world = in_zone(vec![subnet("subnet-2", 90, &[(ROLE, "1")])]);
+    pods(&mut world, 0..4);
+    world.advance(3_000_000);
+    world.calm();
+    pods(&mut world, 4..7);
+    assert_eq!(
+        (looks(&world), created(&world)),
+        (1, vec!["subnet-2", "subnet-2"])
+    );
+}
+
 fn custom(groups: &[&str]) -> Settings {
     Settings {
         subnets: Subnets::Custom(SubnetChoice {
