@@ -33,6 +33,7 @@ fn ledger() -> Ledger {
         slots: (index * 50..(index * 50 + 50).min(PODS))
             .map(|n| address(n).into())
             .collect(),
+        groups: [ipam::SecurityGroupId::new("sg-0123456789abcdef0")].into(),
     });
     let grants = (0..PODS).map(|n| GrantEntry {
         sandbox: Sandbox {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
-use ipam::{Event, Families, Ledger, Node, SeenEni, State};
+use ipam::{Event, Families, Ledger, Mac, Node, SecurityGroupId, SeenEni, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,7 @@ use engine::Engine;
 use install::{ConflistArgs, InstallError};
 use socket::Claim;
 use spool::Spool;
+use watch::Watch;
 
 /// How long the last answers and the last write of the books may take. Kubernetes kills after 30 s.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -157,6 +158,8 @@ struct Started {
     /// The ENIs as IMDS shows them, if it does.
     seen: Option<Vec<SeenEni>>,
     metadata: Metadata,
+    /// The primary ENI's link and security groups.
+    primary: (Mac, Vec<SecurityGroupId>),
     ec2: Arc<Ec2>,
     host: Arc<Host>,
     node: NodePlan,
@@ -214,6 +217,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         lost,
         seen,
         metadata,
+        primary: (facts.primary_mac, facts.security_groups.clone()),
         ec2,
         host: Arc::new(Host::open()?),
         node: plan(config, &facts, ipv6),
@@ -258,7 +262,8 @@ async fn serve(
     tasks.spawn(spool.clone().watch());
 
     // Ends with the runtime: nothing waits for it.
-    tokio::spawn(watch::watch(started.metadata, engine.clone()));
+    let (primary, groups) = started.primary;
+    tokio::spawn(Watch::new(started.metadata, engine.clone(), primary, groups).run());
 
     let listener = claim.listen()?;
     tracing::info!(socket = %config.socket.display(), "listening");

@@ -52,6 +52,7 @@ fn ledger(version: u64, pods: u8) -> Ledger {
             link: None,
             managed: true,
             slots: (0..pods).map(|n| address(n).into()).collect(),
+            groups: [ipam::SecurityGroupId::new("sg-1")].into(),
         }],
         grants: (0..pods).map(grant).collect(),
         tombstones: Vec::new(),

@@ -253,6 +253,17 @@ impl Ec2 {
                     .map_err(mutation(action))?;
                 Ok(CallReply::Done)
             }
+            Call::SetGroups { eni, groups } => {
+                let groups = groups.iter().map(|group| group.as_str().to_owned());
+                self.mutations
+                    .modify_network_interface_attribute()
+                    .network_interface_id(eni.as_str())
+                    .set_groups(Some(groups.collect()))
+                    .send()
+                    .await
+                    .map_err(mutation(action))?;
+                Ok(CallReply::Done)
+            }
             Call::Assign { eni, kind, count } => self
                 .assign(action, eni, *kind, number(*count))
                 .await

@@ -211,6 +211,18 @@ impl Metadata {
             .flatten()
     }
 
+    /// The security groups of an ENI; none when they can't be read within `patience`. They may lag behind EC2.
+    pub async fn security_groups(
+        &self,
+        mac: Mac,
+        patience: Duration,
+    ) -> Option<Vec<SecurityGroupId>> {
+        let path = format!("network/interfaces/macs/{mac}/security-group-ids");
+        let said = tokio::time::timeout(patience, self.get(&path)).await;
+        let said = said.ok()?.ok()??;
+        Some(said.lines().map(SecurityGroupId::new).collect())
+    }
+
     async fn read_enis(&self) -> Option<Vec<SeenEni>> {
         let macs = self.get("network/interfaces/macs").await.ok()??;
         let mut enis = Vec::new();

@@ -61,6 +61,13 @@ pub enum Call {
         /// Its attachment to this instance.
         attachment: AttachmentId,
     },
+    /// ModifyNetworkInterfaceAttribute: the ENI has these security groups and no others. Repeating it changes nothing.
+    SetGroups {
+        /// What.
+        eni: EniId,
+        /// Its groups from now on; never none.
+        groups: Vec<SecurityGroupId>,
+    },
     /// AssignPrivateIpAddresses or AssignIpv6Addresses, by count. Carries no token: an unknown outcome is settled
     /// by a Describe.
     Assign {
@@ -144,7 +151,9 @@ impl Call {
             Self::DescribeSubnets => "DescribeSubnets",
             Self::CreateEni { .. } => "CreateNetworkInterface",
             Self::AttachEni { .. } => "AttachNetworkInterface",
-            Self::DeleteOnTermination { .. } => "ModifyNetworkInterfaceAttribute",
+            Self::DeleteOnTermination { .. } | Self::SetGroups { .. } => {
+                "ModifyNetworkInterfaceAttribute"
+            }
             Self::Assign {
                 kind: SlotKind::Ipv6Prefix,
                 ..
@@ -178,6 +187,7 @@ impl Call {
             | Self::CreateEni { .. } => None,
             Self::AttachEni { eni, .. }
             | Self::DeleteOnTermination { eni, .. }
+            | Self::SetGroups { eni, .. }
             | Self::Assign { eni, .. }
             | Self::Unassign { eni, .. }
             | Self::DetachEni { eni, .. }

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::{
     BooksVersion, Call, CallError, CallId, CallReply, EniId, Ledger, Mac, Mode, Place, Pod,
-    Refusal, RequestId, Sandbox, Time,
+    Refusal, RequestId, Sandbox, SecurityGroupId, Time,
 };
 
 /// What happened.
@@ -90,6 +90,8 @@ pub enum Event {
     },
     /// IMDS shows something else than the pool knows: EC2 is to be asked. IMDS never supplies an address.
     Doubt,
+    /// IMDS shows these security groups on the primary ENI: those that the pool made have them too.
+    SecurityGroups(Vec<SecurityGroupId>),
     /// So many pods are bound to the node and have not been added yet.
     PodsBound(u32),
     /// Whether the node drains (or may not be scheduled to): it neither grows for later nor gives back.

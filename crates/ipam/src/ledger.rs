@@ -1,5 +1,6 @@
 //! What must survive a restart: the content of the books.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -66,6 +67,9 @@ pub struct EniEntry {
     pub managed: bool,
     /// What it holds for pods: addresses as /32, and prefixes.
     pub slots: Vec<IpNet>,
+    /// Its security groups; none where they are not known.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<SecurityGroupId>,
 }
 
 /// What of an ENI never changes.

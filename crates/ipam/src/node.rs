@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 use crate::{EniId, InstanceId, Mac, SecurityGroupId, SubnetId, VpcId};
 
-/// The node as IMDS and the limits of its instance type tell it. Fixed while ipamd runs.
+/// The node as IMDS and the limits of its instance type tell it. Fixed while ipamd runs, but for the security groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// The instance.
@@ -25,7 +25,8 @@ pub struct Node {
     pub subnet_id: SubnetId,
     /// That subnet's CIDR.
     pub subnet_cidr: Ipv4Net,
-    /// The security groups of the primary ENI; new ENIs get them too.
+    /// The security groups of the primary ENI; those that the pool makes have them too, and keep up with them
+    /// ([`Event::SecurityGroups`](crate::Event::SecurityGroups)).
     pub security_groups: Vec<SecurityGroupId>,
     /// What the instance type allows.
     pub limits: InstanceLimits,

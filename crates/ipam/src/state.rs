@@ -4,6 +4,7 @@ mod asking;
 mod calls;
 mod ending;
 mod facts;
+mod groups;
 mod growth;
 mod kernel;
 mod merge;
@@ -192,6 +193,8 @@ enum Spot {
     Assign(EniId, SlotKind),
     /// Giving back on this ENI.
     Unassign(EniId),
+    /// The security groups of this ENI.
+    Groups(EniId),
     /// This kind from this subnet.
     Subnet(SubnetId, SlotKind),
     /// New ENIs.
@@ -286,6 +289,7 @@ impl State {
                 outcome,
             } => self.unrouted(&eni, &slots, outcome),
             Event::Doubt => self.doubt(),
+            Event::SecurityGroups(groups) => self.regroup(groups),
             Event::PodsBound(pods) => {
                 self.bound = pods;
                 self.look_for_too_much();
@@ -326,6 +330,7 @@ impl State {
             self.shrink();
             self.call_for_intents();
             self.give_back();
+            self.keep_groups();
             self.work_on_node();
             self.sweep();
         }

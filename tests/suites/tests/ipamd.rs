@@ -21,6 +21,8 @@ mod cut_short;
 mod eni_tags;
 #[path = "ipamd/frugal.rs"]
 mod frugal;
+#[path = "ipamd/groups.rs"]
+mod groups;
 #[path = "ipamd/growth.rs"]
 mod growth;
 #[path = "ipamd/install.rs"]
@@ -64,5 +66,7 @@ fn main() -> ExitCode {
         subnets::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
-    suites::harness::run_beside("ipamd", survival::tests(), tests)
+    let waiting = [survival::tests(), groups::tests()];
+    let waiting = waiting.into_iter().flatten().collect();
+    suites::harness::run_beside("ipamd", waiting, tests)
 }

@@ -129,6 +129,8 @@ pub(crate) enum Outside {
     Attach,
     Stick,
     Unstick,
+    /// The primary ENI gets other security groups.
+    Regroup,
     Clock,
     Stop,
     Reboot,
@@ -231,7 +233,7 @@ fn trouble_of(dice: &mut Dice, node: usize, pod: usize, weather: Weather) -> Act
             )
         }
         68..94 if weather == Weather::Storm => {
-            const OUTSIDE: [Outside; 16] = [
+            const OUTSIDE: [Outside; 17] = [
                 Outside::Steal,
                 Outside::Unassign,
                 Outside::UnassignAll,
@@ -248,6 +250,7 @@ fn trouble_of(dice: &mut Dice, node: usize, pod: usize, weather: Weather) -> Act
                 Outside::Unstick,
                 Outside::Clock,
                 Outside::Fill,
+                Outside::Regroup,
             ];
             Act::Outside(OUTSIDE[dice.below(OUTSIDE.len())], node, pod)
         }

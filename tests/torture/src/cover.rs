@@ -17,12 +17,12 @@ things_to_meet! {
     "event" {
         EvStart "start" EvAdd "add" EvCancel "cancel" EvDel "del" EvGc "gc" EvWritten "books-written"
         EvFailed "books-failed" EvCallDone "call-done" EvPrepared "node-prepared" EvSetUp "eni-set-up"
-        EvTornDown "eni-torn-down" EvRouted "routed" EvUnrouted "unrouted" EvDoubt "doubt" EvBound "pods-bound"
-        EvDraining "draining" EvSetMode "set-mode" EvWake "wake" EvShutDown "shut-down"
+        EvTornDown "eni-torn-down" EvRouted "routed" EvUnrouted "unrouted" EvDoubt "doubt" EvGroups "security-groups"
+        EvBound "pods-bound" EvDraining "draining" EvSetMode "set-mode" EvWake "wake" EvShutDown "shut-down"
     }
     "call" {
         CallDescribe "describe" CallSubnets "describe-subnets" CallCreate "create" CallAttach "attach" CallDot "delete-on-termination"
-        CallAssignAddress "assign-address" CallAssignPrefix "assign-prefix" CallAssignIpv6 "assign-ipv6-prefix"
+        CallGroups "set-groups" CallAssignAddress "assign-address" CallAssignPrefix "assign-prefix" CallAssignIpv6 "assign-ipv6-prefix"
         CallUnassign "unassign" CallDetach "detach" CallDelete "delete" CallOrphansOwn "look-for-own-orphans"
         CallOrphansCluster "look-for-the-clusters-orphans" CallDeleteOrphan "delete-orphan"
     }
@@ -45,7 +45,7 @@ things_to_meet! {
         OutDetach "eni-detached" OutDelete "eni-deleted" OutStrip "tags-stripped" OutNoManage "no-manage-tagged"
         OutFill "subnet-filled" OutFragment "subnet-fragmented" OutEmpty "subnet-emptied" OutOrphan "orphan-made"
         OutAttach "foreign-eni-attached" OutStick "attach-or-detach-stuck" OutUnstick "unstuck"
-        OutClock "wall-clock-steps" OutStop "instance-stopped" OutReboot "node-rebooted"
+        OutGroups "primary-regrouped" OutClock "wall-clock-steps" OutStop "instance-stopped" OutReboot "node-rebooted"
         OutReplace "instance-replaced"
     }
     "crash" {
@@ -110,7 +110,7 @@ things_to_meet! {
         SetNoSweep "no-sweep" SetSweepOwn "sweep-own" SetSweepCluster "sweep-cluster"
     }
     "quiet" {
-        QuietReached "reached" QuietGrants "served-a-pod" QuietFull "had-a-full-node"
+        QuietReached "reached" QuietGrants "served-a-pod" QuietFull "had-a-full-node" QuietGroups "had-enis-with-other-groups"
     }
     "excused" {
         ExDisturbed "granted-what-was-taken-and-not-told" ExTagged "touched-what-was-retagged-and-not-told"

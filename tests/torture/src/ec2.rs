@@ -289,6 +289,11 @@ impl Client {
                 ("Attachment.AttachmentId", attachment.as_str()),
                 ("Attachment.DeleteOnTermination", "true"),
             ])),
+            Call::SetGroups { groups, .. } => {
+                for (n, group) in (1..).zip(groups) {
+                    params.push((format!("SecurityGroupId.{n}"), group.as_str().to_owned()));
+                }
+            }
             Call::Assign { kind, count, .. } => {
                 let name = match kind {
                     SlotKind::Address => "SecondaryPrivateIpAddressCount",
@@ -343,6 +348,7 @@ impl Client {
                 CallReply::Assigned(addresses.chain(prefixes).collect())
             }
             Call::DeleteOnTermination { .. }
+            | Call::SetGroups { .. }
             | Call::Unassign { .. }
             | Call::DetachEni { .. }
             | Call::DeleteEni { .. }

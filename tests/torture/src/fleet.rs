@@ -43,6 +43,8 @@ pub(crate) struct Fleet {
     nodes: Vec<Node>,
     queue: Queue<Job>,
     subnets: Vec<aws_sim::SubnetId>,
+    /// Security groups that no ENI is born with.
+    groups: Vec<String>,
     /// Who owns an address, in the whole fleet.
     owners: HashMap<IpAddr, (usize, u32)>,
     cooling: HashMap<IpAddr, Cooling>,
@@ -391,6 +393,7 @@ fn met_event(event: &Event) -> Met {
         Event::Routed { .. } => Met::EvRouted,
         Event::Unrouted { .. } => Met::EvUnrouted,
         Event::Doubt => Met::EvDoubt,
+        Event::SecurityGroups(_) => Met::EvGroups,
         Event::PodsBound(_) => Met::EvBound,
         Event::Draining(_) => Met::EvDraining,
         Event::SetMode(_) => Met::EvSetMode,

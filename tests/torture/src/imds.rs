@@ -1,6 +1,6 @@
 //! What ipamd learns from IMDS, without sockets: what `crates/cloud` reads there.
 
-use aws_sim::world::AttachmentStatus;
+use aws_sim::world::{AttachmentStatus, Eni};
 use aws_sim::{InstanceId, SimTime, World};
 use ipam::{EniId, InstanceLimits, Mac, Node, Place, SecurityGroupId, SeenEni, SubnetId, VpcId};
 use ipnet::IpNet;
@@ -32,6 +32,18 @@ pub fn node(world: &World, instance: &InstanceId) -> Option<Node> {
             prefixes: kind.takes_prefixes(),
         },
     })
+}
+
+/// The security groups of the primary ENI, as they were at `then`.
+#[must_use]
+pub fn groups(world: &World, instance: &InstanceId, then: SimTime) -> Vec<SecurityGroupId> {
+    let mut enis = world.enis_of_at(instance, then);
+    let at = |eni: &&Eni| {
+        let at = eni.attachment.as_ref();
+        at.is_some_and(|at| (at.card, at.device_index) == (0, 0))
+    };
+    let groups = enis.find(at).into_iter().flat_map(|eni| &eni.groups);
+    groups.map(|id| SecurityGroupId::new(id.as_str())).collect()
 }
 
 /// The instance's ENIs, as they were at `then`.

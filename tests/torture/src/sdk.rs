@@ -87,6 +87,7 @@ pub fn next(call: &Call, sent: Sent, tried: Tried) -> Next {
             | Call::DescribeOrphans(_)
             | Call::DescribeSubnets
             | Call::DeleteOnTermination { .. }
+            | Call::SetGroups { .. }
             | Call::DeleteEni { .. }
             | Call::DeleteOrphan { .. }
     );

@@ -59,6 +59,7 @@ impl Trace {
                 136 + u64::from(outcome.is_ok()) + count(slots.len()) * 1000
             }
             Event::Doubt => 138,
+            Event::SecurityGroups(groups) => 145 + count(groups.len()) * 1000,
             Event::PodsBound(pods) => 139 + u64::from(*pods) * 1000,
             Event::Draining(draining) => 140 + u64::from(*draining),
             Event::SetMode(_) => 142,

@@ -1,6 +1,6 @@
 //! An ENI, and what is in its slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::index::{FreeKey, FreeSlots};
 use super::{Claim, Tally};
 use crate::retry::Setback;
-use crate::{CallId, EniLink, Place, SlotKind, Time};
+use crate::{CallId, EniLink, Place, SecurityGroupId, SlotKind, Time};
 
 /// One ENI of this instance, or one that only the books name.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Eni {
     pub(crate) life: Life,
     /// Since when `life` is so.
     pub(crate) since: Time,
+    /// Its security groups, as EC2 last told them; none while they are not known.
+    pub(crate) groups: BTreeSet<SecurityGroupId>,
     /// When a reply to a call of ours last changed it.
     pub(crate) changed: Option<Time>,
     /// A change of it has an unknown outcome; a Describe with this id or a later one settles it.
@@ -131,6 +133,7 @@ impl Eni {
             link,
             life,
             since: now,
+            groups: BTreeSet::new(),
             changed: None,
             unsettled: None,
             kept_from_pods: false,

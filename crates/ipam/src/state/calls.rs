@@ -83,14 +83,17 @@ impl State {
                 })
             }
         });
-        if call.sweeps() {
+        if call.sweeps() || matches!(call, Call::SetGroups { .. }) {
             // Whether it works says nothing of what pods need: other permissions may go with it.
             if let Err(error) = &outcome
                 && error.kind == CallErrorKind::Throttled
             {
                 self.governor.throttled(call.action(), self.now);
             }
-            self.swept(call, since, outcome);
+            match &call {
+                Call::SetGroups { eni, groups } => self.groups_set(eni, groups, outcome.map(drop)),
+                _ => self.swept(call, since, outcome),
+            }
             return;
         }
         let changes = call.changes();
@@ -124,6 +127,7 @@ impl State {
             | Call::DeleteOnTermination { .. }
             | Call::DetachEni { .. }
             | Call::DeleteEni { .. }
+            | Call::SetGroups { .. }
             | Call::DescribeOrphans(_)
             | Call::DeleteOrphan { .. } => {
                 let at = self
@@ -339,6 +343,7 @@ impl State {
         let link = Some(EniLink::from(facts));
         let mut eni = Eni::new(intent.place, link, Life::Attaching, now);
         eni.changed = Some(now);
+        eni.groups = facts.security_groups.iter().cloned().collect();
         self.pool.insert_eni(facts.id.clone(), eni);
         for net in &facts.slots {
             self.comes_back(&facts.id, net);
@@ -508,6 +513,7 @@ impl State {
             eni.unsettled = None;
         });
         self.pool.forget_eni(id);
+        self.setbacks.remove(&Spot::Groups(id.clone()));
         let left: Vec<IpNet> = self
             .tombstones
             .iter()
@@ -558,6 +564,7 @@ fn answers(reply: &CallReply, call: &Call) -> bool {
         | (
             CallReply::Done,
             Call::DeleteOnTermination { .. }
+            | Call::SetGroups { .. }
             | Call::Unassign { .. }
             | Call::DetachEni { .. }
             | Call::DeleteEni { .. }

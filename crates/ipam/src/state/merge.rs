@@ -159,11 +159,14 @@ impl State {
         let before = self
             .pool
             .eni(&facts.id)
-            .map(|eni| (eni.place, eni.link.clone(), eni.life));
+            .map(|eni| (eni.place, eni.link.clone(), eni.life, eni.groups.clone()));
         self.pool.change_eni(&facts.id, |eni| {
             eni.place = attachment.place;
             eni.link = Some(EniLink::from(facts));
             eni.kept_from_pods = kept && facts.managed;
+            if outweighs(eni, asked) || eni.groups.is_empty() {
+                eni.groups = facts.security_groups.iter().cloned().collect();
+            }
             if !facts.managed {
                 eni.enter(Life::Unmanaged, now);
                 eni.trouble = None;
@@ -179,7 +182,7 @@ impl State {
         let after = self
             .pool
             .eni(&facts.id)
-            .map(|eni| (eni.place, eni.link.clone(), eni.life));
+            .map(|eni| (eni.place, eni.link.clone(), eni.life, eni.groups.clone()));
         if before != after {
             self.changed();
         }

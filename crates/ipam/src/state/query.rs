@@ -64,6 +64,7 @@ impl State {
                 .filter(|(_, slot)| slot.holding == Holding::Held)
                 .map(|(net, _)| *net)
                 .collect(),
+            groups: eni.groups.clone(),
         })
     }
 

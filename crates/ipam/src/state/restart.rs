@@ -80,7 +80,8 @@ impl State {
                 (Some(_), false) => Life::Unmanaged,
                 (Some(_), true) => confirmed,
             };
-            let eni = Eni::new(entry.place, entry.link.clone(), life, now);
+            let mut eni = Eni::new(entry.place, entry.link.clone(), life, now);
+            eni.groups.clone_from(&entry.groups);
             self.pool.insert_eni(entry.id.clone(), eni);
             for net in &entry.slots {
                 self.pool.restore(&entry.id, *net, now);

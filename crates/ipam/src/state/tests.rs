@@ -4,6 +4,7 @@ mod cases;
 mod exhaustive;
 mod found;
 mod governed;
+mod groups;
 mod growth;
 mod histories;
 mod leaving;

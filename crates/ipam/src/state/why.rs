@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{Phase, State};
+use super::{Phase, Spot, State};
 use crate::pool::{Eni, Holding, Life, Routing};
 use crate::retry::Setback;
-use crate::{CallError, EniId, HeldBack, Mode, Sandbox, Time};
+use crate::{Call, CallError, EniId, HeldBack, Mode, Sandbox, Time};
 
 /// Why an ADD is not answered yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -238,7 +238,8 @@ impl State {
         let held = self.governor.held(self.now);
         let held = held.filter(|held| !gives_back(held.action));
         waits_for.extend(held.map(WaitsFor::Governor));
-        let calls = self.pending_calls(|call| !call.sweeps()).into_iter();
+        let brings = |call: &Call| !call.sweeps() && !matches!(call, Call::SetGroups { .. });
+        let calls = self.pending_calls(brings).into_iter();
         let calls = calls.filter(|call| !gives_back(call.action));
         waits_for.extend(calls.map(|call| WaitsFor::Call {
             action: call.action,
@@ -277,7 +278,7 @@ impl State {
         let spots = self
             .setbacks
             .iter()
-            .filter(|(spot, _)| !matches!(spot, super::Spot::Unassign(_)))
+            .filter(|(spot, _)| !matches!(spot, Spot::Unassign(_) | Spot::Groups(_)))
             .map(|(_, setback)| setback);
         let all = spots.chain(intents).chain(&self.describe_setback);
         all.filter(|setback| setback.until > self.now).collect()

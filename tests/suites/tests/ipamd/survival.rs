@@ -51,7 +51,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// `nodes` of one subnet.
-fn lab(prefix: &str, nodes: &[&str]) -> anyhow::Result<Lab> {
+pub(crate) fn lab(prefix: &str, nodes: &[&str]) -> anyhow::Result<Lab> {
     let mut config = LabConfig {
         prefix: format!("{prefix}-"),
         ..LabConfig::default()

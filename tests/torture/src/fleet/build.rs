@@ -28,6 +28,7 @@ impl Fleet {
         let config = config(&mut dice, seed, weather, &mut cover);
         let mut aws = World::new(config);
         let subnets = network(&mut aws, &mut dice);
+        let groups = groups(&mut aws, &subnets[0]);
         let mut fleet = Self {
             now: 0,
             steps: 0,
@@ -39,6 +40,7 @@ impl Fleet {
             nodes: Vec::new(),
             queue: Queue::default(),
             subnets,
+            groups,
             owners: HashMap::new(),
             cooling: HashMap::new(),
             taken: BTreeMap::new(),
@@ -348,6 +350,15 @@ fn network(aws: &mut World, dice: &mut Dice) -> Vec<aws_sim::SubnetId> {
         subnets.push(subnet);
     }
     subnets
+}
+
+/// Two security groups, beside the VPC's own.
+fn groups(aws: &mut World, subnet: &aws_sim::SubnetId) -> Vec<String> {
+    let vpc = aws.subnet(subnet).map(|subnet| subnet.vpc.clone());
+    let vpc = vpc.expect("the subnet is in a VPC");
+    let made = ["web", "db"].map(|name| aws.add_security_group(&vpc, name, Vec::new(), Vec::new()));
+    made.map(|id| id.expect("a group").as_str().to_owned())
+        .into()
 }
 
 /// Before IMDS has been asked.

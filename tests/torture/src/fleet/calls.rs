@@ -206,6 +206,7 @@ fn met_call(call: &Call) -> Met {
         Call::CreateEni { .. } => Met::CallCreate,
         Call::AttachEni { .. } => Met::CallAttach,
         Call::DeleteOnTermination { .. } => Met::CallDot,
+        Call::SetGroups { .. } => Met::CallGroups,
         Call::Assign { kind, .. } => match kind {
             SlotKind::Address => Met::CallAssignAddress,
             SlotKind::Prefix => Met::CallAssignPrefix,

@@ -229,6 +229,7 @@ impl Fleet {
             | Call::DescribeOrphans(_)
             | Call::DescribeSubnets
             | Call::DeleteOrphan { .. }
+            | Call::SetGroups { .. }
             | Call::Assign { .. } => true,
             Call::CreateEni { token, .. } => intents.iter().any(|it| it.token == *token),
             Call::AttachEni { eni, .. }

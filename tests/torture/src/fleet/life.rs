@@ -186,6 +186,7 @@ impl Fleet {
             self.is_sought(n);
         }
         let seen = self.imds(n);
+        self.learn_groups(n);
         let node = &mut self.nodes[n];
         let state = State::new(node.facts.clone(), node.settings.clone(), &node.boot_id());
         node.state = Some(state);
@@ -297,6 +298,20 @@ impl Fleet {
         Some(imds::seen(&self.aws, &self.nodes[n].instance, then))
     }
 
+    /// The primary ENI's security groups, as IMDS shows them. That it may show nothing for longer keeps the real ipamd from
+    /// starting; here it starts with what it knew.
+    fn learn_groups(&mut self, n: usize) {
+        if self.now < self.nodes[n].imds_gone_until {
+            return;
+        }
+        let now = self.aws.advance(self.sim_now());
+        let then = now.minus(self.aws.config.imds_lag);
+        let groups = imds::groups(&self.aws, &self.nodes[n].instance, then);
+        if !groups.is_empty() {
+            self.nodes[n].facts.security_groups = groups;
+        }
+    }
+
     /// IMDS is looked at now and then; where it differs from the pool, EC2 is to be asked.
     pub(super) fn poll(&mut self, n: usize) {
         let life = self.nodes[n].life;
@@ -304,6 +319,12 @@ impl Fleet {
         let Some(seen) = self.imds(n) else {
             return;
         };
+        let before = self.nodes[n].facts.security_groups.clone();
+        self.learn_groups(n);
+        let groups = self.nodes[n].facts.security_groups.clone();
+        if groups != before {
+            self.step(n, Event::SecurityGroups(groups));
+        }
         let Some(state) = &self.nodes[n].state else {
             return;
         };

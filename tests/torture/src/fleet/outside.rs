@@ -172,6 +172,14 @@ impl Fleet {
                 let step = [Step::Attach, Step::Detach][which % 2];
                 (Met::OutUnstick, Happens::Unstick { step, eni: None })
             }
+            Outside::Regroup => {
+                let eni = self.nodes[n].facts.primary_eni.as_str().to_owned();
+                let first = which % self.groups.len();
+                let many = 1 + which / 7 % 2;
+                let groups = self.groups.iter().cycle().skip(first).take(many);
+                let groups = groups.cloned().collect();
+                (Met::OutGroups, Happens::SetGroups { eni, groups })
+            }
             Outside::Clock => {
                 let by = Duration::from_secs(u64::try_from(which).unwrap_or(0) * 3);
                 let back = which.is_multiple_of(2);

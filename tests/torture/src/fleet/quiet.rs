@@ -42,6 +42,7 @@ impl Fleet {
         self.check_leaks();
         for n in 0..self.nodes.len() {
             self.check_size(n);
+            self.check_groups(n);
             self.audit(n, None);
         }
         self.cover.met(Met::QuietReached);
@@ -235,6 +236,52 @@ impl Fleet {
         }
         if let Some(what) = broken {
             self.fail(5, what);
+        }
+    }
+
+    /// Rule 11.
+    fn check_groups(&mut self, n: usize) {
+        let node = &self.nodes[n];
+        let Some(state) = &node.state else {
+            return;
+        };
+        let view = state.view();
+        let ready = view.enis.iter().filter(|eni| eni.state == EniState::Ready);
+        let ready: Vec<&EniId> = ready.filter_map(|eni| eni.id.as_ref()).collect();
+        let groups_of = |eni: &aws_sim::world::Eni| {
+            let mut groups = eni.groups.clone();
+            groups.sort_unstable();
+            groups
+        };
+        let Some(primary) = self.aws.primary_eni(&node.instance) else {
+            return;
+        };
+        let wanted = groups_of(primary);
+        let (mut broken, mut others) = (None, false);
+        for eni in self.aws.enis_of(&node.instance) {
+            let id = EniId::new(eni.id.as_str());
+            if id == node.facts.primary_eni || !ready.contains(&&id) {
+                continue;
+            }
+            // Retagged by others after the last Describe.
+            if self.foreign.contains_key(&id) {
+                continue;
+            }
+            let groups = groups_of(eni);
+            others |= groups
+                .iter()
+                .any(|it| self.groups.iter().any(|id| id == it.as_str()));
+            if groups != wanted {
+                broken = Some(format!(
+                    "{id} of node {n} has the groups {groups:?}, and the primary ENI {wanted:?}"
+                ));
+            }
+        }
+        if others {
+            self.cover.met(Met::QuietGroups);
+        }
+        if let Some(what) = broken {
+            self.fail(11, what);
         }
     }
 

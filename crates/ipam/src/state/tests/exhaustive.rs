@@ -31,6 +31,8 @@ enum Act {
         written: bool,
         imds: bool,
     },
+    /// Somebody gives the primary ENI other groups.
+    Regroup,
     /// Time goes on to the next moment that the pool waits for.
     Wait,
 }
@@ -44,6 +46,7 @@ struct Left {
     faults: u8,
     /// Waits while there was something to do: the world is slow. When there is not, time just goes on.
     slowness: u8,
+    regroups: u8,
 }
 
 struct Step {
@@ -143,6 +146,7 @@ impl Left {
             Act::CarryOut(_, Fate::Works) | Act::Deliver(_) => {}
             Act::CarryOut(..) => self.faults -= 1,
             Act::Crash { .. } => self.crashes -= 1,
+            Act::Regroup => self.regroups -= 1,
             Act::Wait if is_idle(world) => {}
             Act::Wait => self.slowness -= 1,
         }
@@ -155,8 +159,9 @@ impl Left {
             crashes,
             faults,
             slowness,
+            regroups,
         } = *self;
-        u64::from_be_bytes([0, a, b, c, d, crashes, faults, slowness])
+        u64::from_be_bytes([regroups, a, b, c, d, crashes, faults, slowness])
     }
 }
 
@@ -178,6 +183,9 @@ fn acts(world: &World, left: &Left) -> Vec<Act> {
                 }
             }
         }
+    }
+    if left.regroups > 0 {
+        acts.push(Act::Regroup);
     }
     for n in 0..2 {
         if left.adds[n] > 0 {
@@ -222,6 +230,7 @@ fn play(world: &mut World, act: Act) {
                 world.crash(false);
             }
         }
+        Act::Regroup => world.regroup(&["sg-2"], true),
         Act::Wait => world.advance(world.wake.unwrap() - world.now),
     }
 }
@@ -233,6 +242,7 @@ fn assert_quiet(world: &World) {
     assert_eq!(view.pending_calls, []);
     assert_eq!(view.waiters, []);
     assert_eq!(view.ipv4.held, world.held_by_ec2());
+    assert_eq!(world.groups_in_ec2(), view.node.security_groups);
     assert_eq!(view.ipv4.held, view.ipv4.owned + view.ipv4.free);
 }
 
@@ -271,6 +281,7 @@ const NOTHING_WRONG: Left = Left {
     crashes: 0,
     faults: 0,
     slowness: 0,
+    regroups: 0,
 };
 
 #[test]
@@ -290,6 +301,18 @@ fn one_sandbox_with_a_crash_and_a_fault_in_every_order() {
         ..NOTHING_WRONG
     };
     search("one sandbox, a crash and a fault", 2, 0, left);
+}
+
+#[test]
+fn one_sandbox_and_other_security_groups_with_a_fault_in_every_order() {
+    let left = Left {
+        adds: [1, 0],
+        dels: [1, 0],
+        faults: 1,
+        regroups: 1,
+        ..NOTHING_WRONG
+    };
+    search("one sandbox, other groups and a fault", 2, 0, left);
 }
 
 #[test]

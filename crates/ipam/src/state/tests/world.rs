@@ -582,6 +582,7 @@ impl World {
             Call::DescribeEnis
             | Call::DescribeOrphans(_)
             | Call::DescribeSubnets
+            | Call::SetGroups { .. }
             | Call::Assign { .. } => {}
         }
         let busy = self.todo.iter().any(|effect| {
@@ -769,6 +770,24 @@ impl World {
         }
     }
 
+    /// Somebody gives the primary ENI other groups; IMDS shows them, and ipamd looks unless it is down.
+    pub(super) fn regroup(&mut self, groups: &[&str], looks: bool) {
+        let groups: Vec<_> = groups.iter().map(|it| SecurityGroupId::new(*it)).collect();
+        self.eni("eni-0").security_groups.clone_from(&groups);
+        self.node.security_groups.clone_from(&groups);
+        if looks {
+            self.step(Event::SecurityGroups(groups));
+        }
+    }
+
+    /// The groups that all ENIs have; panics where they differ.
+    pub(super) fn groups_in_ec2(&self) -> Vec<SecurityGroupId> {
+        let mut all = self.enis.values().map(|eni| &eni.facts.security_groups);
+        let groups = all.next().cloned().unwrap_or_default();
+        assert!(all.all(|it| *it == groups), "{:?}", self.enis);
+        groups
+    }
+
     /// What IMDS shows: no lag here.
     pub(super) fn seen(&self) -> Vec<SeenEni> {
         let attached = self.enis.values().filter_map(|eni| {
@@ -926,6 +945,7 @@ impl World {
                 subnet,
                 ipv4,
                 ipv6_prefixes,
+                groups,
                 ..
             } => {
                 let most = self.node.limits.ipv4_slots_per_eni;
@@ -947,7 +967,8 @@ impl World {
                 }
                 let mut facts = self.make_eni(Some(token.clone()), *ipv4, *ipv6_prefixes);
                 facts.subnet_id = subnet.clone();
-                self.eni(facts.id.as_str()).subnet_id = subnet.clone();
+                facts.security_groups.clone_from(groups);
+                *self.eni(facts.id.as_str()) = facts.clone();
                 Ok(CallReply::Created(facts))
             }
             Call::AttachEni { eni, place } => {
@@ -987,6 +1008,13 @@ impl World {
                     _ => refuse(CallErrorKind::NotFound),
                 }
             }
+            Call::SetGroups { eni, groups } => match self.enis.get_mut(eni) {
+                Some(eni) => {
+                    eni.facts.security_groups.clone_from(groups);
+                    Ok(CallReply::Done)
+                }
+                None => refuse(CallErrorKind::NotFound),
+            },
             Call::Assign { eni, kind, count } => {
                 if let Some(kind) = self.refusal_of_subnet(*kind, *count) {
                     return refuse(kind);

@@ -78,7 +78,7 @@ impl World {
 
 fn write_state(text: &mut String, state: &State) {
     let State {
-        node: _,
+        node,
         settings: _,
         boot_id: _,
         // It spreads retries: which of the moments it picks does not matter.
@@ -127,11 +127,20 @@ fn write_state(text: &mut String, state: &State) {
          {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{sweeps:?}{wake_at:?}"
     )
     .unwrap();
+    // The rest of it does not change.
+    write!(text, "{:?}", node.security_groups).unwrap();
     for (id, eni) in pool.enis() {
         write!(
             text,
-            "{id}{:?}{:?}{:?}{:?}{:?}{:?}{:?}",
-            eni.place, eni.link, eni.life, eni.since, eni.changed, eni.unsettled, eni.trouble
+            "{id}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}",
+            eni.place,
+            eni.link,
+            eni.life,
+            eni.since,
+            eni.groups,
+            eni.changed,
+            eni.unsettled,
+            eni.trouble
         )
         .unwrap();
         for (net, slot) in eni.slots() {

@@ -91,6 +91,7 @@ pub(super) fn kind(event: &Event) -> &'static str {
         Event::Routed { .. } => "Routed",
         Event::Unrouted { .. } => "Unrouted",
         Event::Doubt => "Doubt",
+        Event::SecurityGroups(_) => "SecurityGroups",
         Event::PodsBound(_) => "PodsBound",
         Event::Draining(_) => "Draining",
         Event::SetMode(_) => "SetMode",
