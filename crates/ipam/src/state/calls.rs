@@ -270,11 +270,14 @@ impl State {
         if self.pool.hold(id, net, self.now) {
             self.changed();
             self.claim_for_strays();
-            if let Some(tombstone) = self.tombstones.get_mut(&net)
-                && tombstone.eni != *id
-            {
+            match self.tombstones.get_mut(&net) {
                 // Another ENI has it now, so that one has given it back.
-                tombstone.given_back.get_or_insert(self.now);
+                Some(tombstone) if tombstone.eni != *id => {
+                    tombstone.given_back.get_or_insert(self.now);
+                }
+                // It was to go before a restart. What went is not shown any more.
+                Some(_) => self.pool.set_leaving(&net, true),
+                None => {}
             }
         }
     }

@@ -83,6 +83,30 @@ fn an_older_view_puts_no_prefix_where_a_reply_gave_an_address() {
     assert_eq!((view.ipv4.owned, view.ipv4.quarantined), (1, 0));
 }
 
+/// Nobody knows what came of the call, and ipamd restarts twice: the second time before EC2 has told it what is there.
+#[test]
+fn an_address_that_was_to_be_given_back_before_a_restart_goes_after_it() {
+    let mut world = World::started(targets(1, 0));
+    for n in 0..3 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    for n in 0..2 {
+        world.del(n);
+    }
+    let unassigns = |effect: &Effect| is_call(effect, "UnassignPrivateIpAddresses");
+    world.until_to_do(unassigns);
+    carry_out(&mut world, unassigns, Fate::Fails(CallErrorKind::Unknown));
+    world.restart(None);
+    world.del(2);
+    world.calm_but(|effect| is_call(effect, "DescribeNetworkInterfaces"));
+    world.restart(None);
+    world.until_to_do(|effect| matches!(effect, Effect::PrepareNode(_)));
+    assert_eq!(world.state.view().ipv4.leaving, 1);
+    minutes(&mut world, 2);
+    assert_eq!(world.held_by_ec2(), 1);
+}
+
 /// An ENI was detached, and a view of EC2 that is behind shows it on the instance still.
 #[test]
 fn an_older_view_keeps_no_eni_that_was_detached() {
