@@ -182,3 +182,23 @@ fn a_subnet_without_a_whole_80_is_passed_over_at_once() {
         [("subnet-2".to_owned(), now), ("subnet-3".to_owned(), now)]
     );
 }
+
+/// kubelet and ipamd may be up before EC2 calls the instance running.
+#[test]
+fn an_eni_waits_for_the_instance_to_be_running_and_so_do_the_pods() {
+    let (mut world, requests) = asks_for_three();
+    let attaches = |effect: &Effect| is_call(effect, "AttachNetworkInterface");
+    for _ in 0..5 {
+        world.until_to_do(attaches);
+        carry_out(&mut world, attaches, Fate::Fails(InstanceNotReady));
+        assert!(requests.iter().all(|it| !world.answers.contains_key(it)));
+    }
+    world.calm();
+    world.go_on_until(|world| requests.iter().all(|it| world.answers.contains_key(it)));
+    for request in requests {
+        granted(&world, request);
+    }
+    assert_eq!(created(&world).len(), 1, "the same ENI");
+    let lasted = world.now / 1000;
+    assert!(lasted < 40, "{lasted} s");
+}
