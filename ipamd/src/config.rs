@@ -170,6 +170,16 @@ pub(crate) enum ConfigError {
     )]
     Mode { mode: Mode, other: &'static str },
     #[error(
+        "ENABLE_MULTI_NIC is true, and pods can't have addresses of network cards beyond the first yet: set it to false, or \
+         leave it out. ENIs on further cards are left alone then"
+    )]
+    MultiNic,
+    #[error(
+        "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG and ENABLE_IPv6 are both true: an ENIConfig is for IPv4 alone, as in aws-node. \
+         Turn one of them off"
+    )]
+    CustomIpv6,
+    #[error(
         "AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG is true, and WEIR_ENI_CONFIG does not say which file has the ENIConfig: set \
          it, or set AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG to false"
     )]
@@ -212,6 +222,7 @@ impl Config {
             return Err(ConfigError::Mode { mode, other });
         }
         let families = self.families().ok_or(ConfigError::NoFamily)?;
+        self.enis.check(families)?;
         let mtus = [
             ("AWS_VPC_ENI_MTU", self.eni_mtu),
             ("POD_MTU", self.pod_mtu()),
@@ -403,6 +414,29 @@ mod tests {
         let pod = ["--enable-ipv6=true", "--pod-mtu=1279"];
         assert_eq!(check(&pod), wrong("POD_MTU"));
         assert_eq!(check(&["--enable-ipv6=true", "--pod-mtu=1280"]), Ok(()));
+    }
+
+    #[test]
+    fn what_there_is_no_such_thing_as_is_refused_with_the_settings_that_ask_for_it() {
+        let check = |arguments: &[&str]| {
+            let checked = config(arguments).unwrap().check();
+            checked.map_err(|error| error.to_string())
+        };
+        let cards = check(&["--multi-nic=T"]).unwrap_err();
+        assert!(cards.contains("ENABLE_MULTI_NIC is true"), "{cards}");
+        assert_eq!(check(&["--multi-nic=false"]), Ok(()));
+        let custom = "--custom-networking=true";
+        for families in [
+            &["--enable-ipv6=true"][..],
+            &["--enable-ipv6=true", "--enable-ipv4=false"],
+        ] {
+            let both = check(&[&[custom], families].concat()).unwrap_err();
+            for name in ["AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "ENABLE_IPv6"] {
+                assert!(both.contains(name), "{both}");
+            }
+            assert_eq!(check(families), Ok(()));
+        }
+        assert_eq!(check(&[custom]), Ok(()));
     }
 
     #[test]

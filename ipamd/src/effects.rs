@@ -48,7 +48,7 @@ impl Hands {
             }
             Effect::Route { eni, place, slots } => {
                 self.tasks.spawn(async move {
-                    let held = hands.host.hold(place.device_index, &slots).await;
+                    let held = hands.host.hold(at(place), &slots).await;
                     let outcome = held.map_err(|error| crate::sentence(&error));
                     if let Err(why) = &outcome {
                         tracing::error!(%eni, ?slots, "slots could not be routed: {why}");
@@ -62,7 +62,7 @@ impl Hands {
             }
             Effect::Unroute { eni, place, slots } => {
                 self.tasks.spawn(async move {
-                    let released = hands.host.release(place.device_index, &slots).await;
+                    let released = hands.host.release(at(place), &slots).await;
                     let outcome = released.map_err(|error| crate::sentence(&error));
                     if let Err(why) = &outcome {
                         tracing::error!(%eni, ?slots, "routes could not be removed: {why}");
@@ -97,7 +97,7 @@ impl Hands {
 
     async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
         let held = held.into_iter().map(|held| EniSlots {
-            device_index: held.place.device_index,
+            place: at(held.place),
             slots: held.slots,
         });
         let plan = NodePlan {
@@ -115,10 +115,8 @@ impl Hands {
         primary_address: Ipv4Addr,
         slots: &[IpNet],
     ) -> Result<(), HostError> {
-        self.host.release(place.device_index, slots).await?;
-        self.host
-            .take_down_eni(place.device_index, primary_address)
-            .await
+        self.host.release(at(place), slots).await?;
+        self.host.take_down_eni(at(place), primary_address).await
     }
 
     async fn call(&self, id: CallId, call: Call) {
@@ -147,7 +145,7 @@ impl Hands {
         } else {
             let plan = EniPlan {
                 mac: datapath::Mac(eni.mac.0),
-                device_index: eni.place.device_index,
+                place: at(eni.place),
                 primary_address: eni.primary_address,
                 subnet: eni.subnet_cidr,
                 mtu: self.eni_mtu,
@@ -164,5 +162,13 @@ impl Hands {
             eni: eni.eni,
             outcome,
         });
+    }
+}
+
+/// As the kernel's side names it.
+pub(crate) fn at(place: Place) -> datapath::Place {
+    datapath::Place {
+        card: place.card,
+        device_index: place.device_index,
     }
 }

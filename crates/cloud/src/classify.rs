@@ -120,6 +120,9 @@ fn kind_of_answer(status: u16, code: &str, message: &str, effect: Effect) -> Cal
         | "IdempotentParameterMismatch" => Kind::InUse,
         // One code for many conditions: only the text tells them apart.
         "InvalidParameterValue" if says(message, "sufficient free") => Kind::SubnetExhausted,
+        "IncorrectInstanceState" => Kind::InstanceNotReady,
+        // Of an attachment's state it says no more than that it is not the right one.
+        "IncorrectState" if says(message, "'running'") => Kind::InstanceNotReady,
         // No signature at all.
         "MissingParameter" if says(message, "awsaccesskeyid") => Kind::Refused,
         "InvalidParameterValue" if says(message, "currently in use") => Kind::InUse,
@@ -379,6 +382,18 @@ mod tests {
                 400,
                 "IncorrectState",
                 "Instance 'i-0123' is not 'running' or 'stopped'.",
+                Kind::InstanceNotReady,
+            ),
+            (
+                400,
+                "IncorrectInstanceState",
+                "The instance 'i-0123' is not in the 'running' state.",
+                Kind::InstanceNotReady,
+            ),
+            (
+                400,
+                "IncorrectState",
+                "The attachment 'eni-attach-0123' is already being detached.",
                 Kind::Other,
             ),
         ];

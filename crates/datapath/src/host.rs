@@ -13,7 +13,8 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 
 use crate::layout::{
-    self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS, UNREACHABLE_METRIC,
+    CONNMARK, MAIN_TABLE, Mac, PODS_TABLE, Place, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS,
+    UNREACHABLE_METRIC,
 };
 use crate::netlink::KernelError;
 use crate::nft;
@@ -40,8 +41,8 @@ pub struct NodePlan {
 /// What one ENI holds for pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EniSlots {
-    /// The ENI's device index on the instance; 0 is the primary ENI.
-    pub device_index: u32,
+    /// Where the ENI is.
+    pub place: Place,
     /// Its secondary addresses, each as /32, and its prefixes.
     pub slots: Vec<IpNet>,
 }
@@ -51,8 +52,8 @@ pub struct EniSlots {
 pub struct EniPlan {
     /// Its MAC: the only thing that EC2 and the kernel both know it by.
     pub mac: Mac,
-    /// Its device index on the instance, from 1 to 127.
-    pub device_index: u32,
+    /// Where it is: on card 0 at a device index from 1 to 127, on others from 0 to 99.
+    pub place: Place,
     /// Its primary address.
     pub primary_address: Ipv4Addr,
     /// The CIDR of its subnet; the VPC's router is the subnet's base address + 1.
@@ -77,9 +78,12 @@ pub enum HostError {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The device index can't be that of a secondary ENI.
-    #[error("device index {0} is not that of a secondary ENI: their marks have room for 1 to 127")]
-    DeviceIndex(u32),
+    /// No secondary ENI can be there.
+    #[error(
+        "no secondary ENI is at {0}: marks have room for device indexes from 1 to 127 on card 0, and tables for 0 to 99 on \
+         others"
+    )]
+    Place(Place),
     /// The kernel refused a step.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -133,18 +137,17 @@ impl Host {
         let mut steps: Vec<_> = primary.bring_up(node.primary_mtu).into_iter().collect();
         steps.extend(stale.map(|net| unreachable(net).delete()));
         steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
-        let main = layout::eni_table(0);
         let connmark = Selector::Mark {
             mark: CONNMARK,
             mask: CONNMARK,
         };
-        steps.push(rule(RULE_CONNMARK, connmark, main).ensure());
+        steps.push(rule(RULE_CONNMARK, connmark, MAIN_TABLE).ensure());
         steps.push(rule(RULE_PODS, Selector::All4, PODS_TABLE).ensure());
         if node.ipv6 {
             steps.push(rule(RULE_PODS, Selector::All6, PODS_TABLE).ensure());
         }
-        for eni in node.held.iter().filter(|eni| eni.device_index > 0) {
-            steps.push(eni::mark_rule(eni.device_index)?.ensure());
+        for eni in node.held.iter().filter(|eni| !eni.place.is_primary()) {
+            steps.extend(eni::mark_rule(eni.place)?.map(Rule::ensure));
         }
         steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
         self.rtnl.run(steps).await?;
@@ -152,7 +155,7 @@ impl Host {
         let marks = node
             .held
             .iter()
-            .flat_map(|eni| marks(eni.device_index, &eni.slots));
+            .flat_map(|eni| marks(eni.place, &eni.slots));
         let rules = nft::Node {
             primary_link: primary.index,
             primary_address: node.primary_address,
@@ -166,35 +169,33 @@ impl Host {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn hold(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+    pub async fn hold(&self, place: Place, slots: &[IpNet]) -> Result<(), HostError> {
         let mut steps: Vec<_> = slots.iter().map(|net| unreachable(*net).ensure()).collect();
-        if device_index > 0 {
-            steps.push(eni::mark_rule(device_index)?.ensure());
+        if !place.is_primary() {
+            steps.extend(eni::mark_rule(place)?.map(Rule::ensure));
         }
-        if slots.iter().any(sources::needs_rule) {
-            let found = self.source_rules().await?;
-            steps.extend(sources::moved(device_index, slots, &found));
-        }
+        let found = self.source_rules().await?;
+        steps.extend(sources::moved(place, slots, &found));
         self.rtnl.run(steps).await?;
         let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
-        if device_index == 0 && !addresses.is_empty() {
-            // An address that was on a secondary ENI before must lose its mark.
+        if place.mark().is_none() && !addresses.is_empty() {
+            // An address that was on another ENI before must lose its mark.
             return Ok(self.nft.remove(&addresses).await?);
         }
-        Ok(self.nft.add(&marks(device_index, slots).collect()).await?)
+        Ok(self.nft.add(&marks(place, slots).collect()).await?)
     }
 
     /// The opposite of [`Host::hold`]. Repeats are harmless.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub async fn release(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+    pub async fn release(&self, place: Place, slots: &[IpNet]) -> Result<(), HostError> {
         let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
-        if device_index > 0 && !addresses.is_empty() {
+        if place.mark().is_some() && !addresses.is_empty() {
             self.nft.remove(&addresses).await?;
         }
         let mut steps = Vec::new();
-        for rule in sources::rules(device_index, slots) {
+        for rule in sources::rules(place, slots) {
             steps.push(rule.delete());
         }
         steps.extend(slots.iter().map(|net| unreachable(*net).delete()));
@@ -255,10 +256,9 @@ fn single(slot: &IpNet) -> Option<Ipv4Addr> {
     }
 }
 
-fn marks(device_index: u32, slots: &[IpNet]) -> impl Iterator<Item = (Ipv4Addr, u32)> {
-    let held = if device_index == 0 { &[] } else { slots };
-    let addresses = held.iter().filter_map(single);
-    addresses.map(move |address| (address, device_index))
+fn marks(place: Place, slots: &[IpNet]) -> impl Iterator<Item = (Ipv4Addr, u32)> {
+    let addresses = slots.iter().filter_map(single);
+    addresses.filter_map(move |address| Some((address, place.mark()?)))
 }
 
 /// Where one of our routes of this kind leads to.

@@ -58,21 +58,68 @@ pub const ROUTE_PROTOCOL: u8 = 87;
 /// number that the kernel reserves for no one.
 pub const UNREACHABLE_METRIC: u32 = 4_278_198_272;
 
-/// The table of routes of the ENI at `device_index`: 254 (main) for the primary, else `device_index + 1`, as
-/// in aws-node.
-#[must_use]
-pub const fn eni_table(device_index: u32) -> u32 {
-    match device_index {
-        0 => 254,
-        d => d + 1,
+/// The kernel's main table; the primary ENI's.
+pub const MAIN_TABLE: u32 = 254;
+
+/// Where an ENI is on its instance. Each network card counts its device indexes anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The network card.
+    pub card: u32,
+    /// Unique on its card.
+    pub device_index: u32,
+}
+
+impl Place {
+    /// The primary ENI's.
+    pub const PRIMARY: Self = Self::first_card(0);
+
+    /// On card 0, where an instance with one card has all its ENIs.
+    #[must_use]
+    pub const fn first_card(device_index: u32) -> Self {
+        Self {
+            card: 0,
+            device_index,
+        }
+    }
+
+    /// Whether it is the primary ENI's.
+    #[must_use]
+    pub const fn is_primary(self) -> bool {
+        self.card == 0 && self.device_index == 0
+    }
+
+    /// The table of routes of the ENI there: as in aws-node, [`MAIN_TABLE`] for the primary, `device_index + 1` on card
+    /// 0, and `10000 + 100 * card + device_index` on the others.
+    #[must_use]
+    pub const fn table(self) -> u32 {
+        match (self.card, self.device_index) {
+            (0, 0) => MAIN_TABLE,
+            (0, index) => index.saturating_add(1),
+            (card, index) => 10_000_u32
+                .saturating_add(card.saturating_mul(100))
+                .saturating_add(index),
+        }
+    }
+
+    /// The mark of packets that leave by the ENI there. None for the primary, as packets leave by it without; and none on
+    /// further cards, as [`ENI_MARK_MASK`] has no room for them all: there each address has a rule, as a prefix has.
+    #[must_use]
+    pub const fn mark(self) -> Option<u32> {
+        match (self.card, self.device_index) {
+            (0, index @ 1..=ENI_MARK_MASK) => Some(index),
+            _ => None,
+        }
     }
 }
 
-/// The mark of packets that leave by the ENI at `device_index`: 0, no mark, for the primary. EC2 gives an
-/// instance far fewer device indexes than the 127 that fit [`ENI_MARK_MASK`].
-#[must_use]
-pub const fn eni_mark(device_index: u32) -> u32 {
-    device_index & ENI_MARK_MASK
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.card {
+            0 => write!(f, "device index {}", self.device_index),
+            card => write!(f, "device index {} of card {card}", self.device_index),
+        }
+    }
 }
 
 /// An Ethernet address.
@@ -164,6 +211,8 @@ fn link_hash(container_id: &str, ifname: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -185,9 +234,28 @@ mod tests {
 
     #[test]
     fn tables_are_aws_nodes_and_clear_of_the_pods_table() {
-        assert_eq!((eni_table(0), eni_table(1), eni_table(14)), (254, 2, 15));
-        assert!((0..=ENI_MARK_MASK).all(|index| eni_table(index) != PODS_TABLE));
-        assert!((1..=ENI_MARK_MASK).all(|index| eni_mark(index) == index));
+        let table = |card, device_index| Place { card, device_index }.table();
+        assert_eq!((table(0, 0), table(0, 1), table(0, 14)), (254, 2, 15));
+        assert_eq!(
+            (table(1, 1), table(3, 2), table(31, 0)),
+            (10_101, 10_302, 13_100)
+        );
+        assert!((0..=ENI_MARK_MASK).all(|index| table(0, index) != PODS_TABLE));
+    }
+
+    #[test]
+    fn no_two_enis_of_an_instance_share_a_table_or_a_mark() {
+        // More than any instance type has.
+        let places =
+            (0..64).flat_map(|card| (0..100).map(move |device_index| Place { card, device_index }));
+        let places: Vec<Place> = places.collect();
+        let tables: BTreeSet<u32> = places.iter().map(|place| place.table()).collect();
+        assert_eq!(tables.len(), places.len());
+        assert!(!tables.contains(&PODS_TABLE));
+        let marks: Vec<u32> = places.iter().filter_map(|place| place.mark()).collect();
+        let distinct: BTreeSet<&u32> = marks.iter().collect();
+        assert_eq!((marks.len(), distinct.len()), (99, 99));
+        assert!(marks.iter().all(|mark| mark & !ENI_MARK_MASK == 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod rtnl;
 mod sysctl;
 
 pub use host::{EniPlan, EniSlots, Host, HostError, NodePlan};
-pub use layout::Mac;
+pub use layout::{Mac, Place};
 pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};
 pub use sysctl::SysctlError;

@@ -46,7 +46,7 @@ pub(crate) struct Table {
     netlink: Netlink<NetfilterMessage>,
 }
 
-/// Which address leaves by which ENI, by device index.
+/// Which address leaves by which ENI, by its mark.
 pub(crate) type Marks = BTreeMap<Ipv4Addr, u32>;
 
 impl Table {

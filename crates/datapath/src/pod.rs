@@ -16,7 +16,9 @@ use rtnetlink::packet_route::link::{
 };
 use rustix::io::Errno;
 
-use crate::layout::{self, LEAST_MTU_V6, LINK_GROUP, Mac, POD_GATEWAY, POD_GATEWAY_V6, PODS_TABLE};
+use crate::layout::{
+    self, LEAST_MTU_V6, LINK_GROUP, MAIN_TABLE, Mac, POD_GATEWAY, POD_GATEWAY_V6, PODS_TABLE,
+};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Route, Rtnl, Step, Way};
@@ -287,8 +289,6 @@ async fn wire(
     host.run(steps).await?;
     Ok(())
 }
-
-const MAIN_TABLE: u32 = layout::eni_table(0);
 
 /// All that the pod sends goes to the gateway, which is the host's end of its link.
 fn way_out(all: IpNet, gateway: IpAddr, index: u32, wiring: &PodWiring) -> [Step; 2] {

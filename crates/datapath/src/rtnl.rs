@@ -297,7 +297,7 @@ fn empty_route(family: AddressFamily, table: u32) -> RouteMessage {
 
 /// Deletes the route that the kernel made in the main table with an address on the link, if it is there.
 pub(crate) fn delete_connected_route(index: u32, subnet: Ipv4Net) -> Step {
-    let mut route = empty_route(AddressFamily::Inet, crate::layout::eni_table(0));
+    let mut route = empty_route(AddressFamily::Inet, crate::layout::MAIN_TABLE);
     route.header.destination_prefix_length = subnet.prefix_len();
     route.header.protocol = RouteProtocol::Kernel;
     route.header.scope = RouteScope::Link;

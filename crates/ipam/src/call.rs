@@ -366,6 +366,8 @@ pub enum CallErrorKind {
     /// Nothing happened: what was named is attached elsewhere, the device index is taken, or the client token was used
     /// before.
     InUse,
+    /// Nothing happened: the instance does not run yet, or not any more, as EC2 has it.
+    InstanceNotReady,
     /// Nothing happened: credentials or permissions.
     Refused,
     /// Nothing happened: EC2 was not reached, or said that it is unavailable.

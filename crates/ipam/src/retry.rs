@@ -63,7 +63,10 @@ impl Jitter {
 pub(crate) fn passes(kind: CallErrorKind) -> bool {
     matches!(
         kind,
-        CallErrorKind::Throttled | CallErrorKind::Unavailable | CallErrorKind::Unknown
+        CallErrorKind::Throttled
+            | CallErrorKind::Unavailable
+            | CallErrorKind::Unknown
+            | CallErrorKind::InstanceNotReady
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ipam::Subnets;
+use ipam::{Families, Subnets};
 
 use super::ConfigError;
 use super::eni_config::EniConfig;
@@ -41,6 +41,12 @@ pub(super) struct EniArgs {
           action = clap::ArgAction::Set, value_parser = boolean("MANAGE_UNTAGGED_ENI"), help_heading = "ENIs")]
     manage_untagged_eni: bool,
 
+    /// Whether pods get addresses of ENIs on network cards beyond the first too. There is no such thing yet, so true is
+    /// refused; those ENIs are left alone
+    #[arg(long, env = "ENABLE_MULTI_NIC", default_value = "false", value_name = "BOOL",
+          action = clap::ArgAction::Set, value_parser = boolean("ENABLE_MULTI_NIC"), help_heading = "ENIs")]
+    multi_nic: bool,
+
     /// Tags for the ENIs made here beside the CNI's own, as a JSON object of strings: {"team":"network"}. Keys that are the
     /// CNI's or AWS's own are left out
     #[arg(long, env = "ADDITIONAL_ENI_TAGS", value_name = "JSON", value_parser = eni_tags::read,
@@ -55,6 +61,17 @@ pub(super) struct EniArgs {
 }
 
 impl EniArgs {
+    /// What there is no such thing as, alone or together with pods' families.
+    pub(super) fn check(&self, families: Families) -> Result<(), ConfigError> {
+        if self.multi_nic {
+            return Err(ConfigError::MultiNic);
+        }
+        if self.custom_networking && families != Families::V4 {
+            return Err(ConfigError::CustomIpv6);
+        }
+        Ok(())
+    }
+
     /// What users put on new ENIs.
     pub(super) fn additional_tags(&self) -> Option<&EniTags> {
         self.additional_eni_tags.as_ref()

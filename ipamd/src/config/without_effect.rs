@@ -81,11 +81,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "there is no bandwidth limit",
     ),
     (
-        "ENABLE_MULTI_NIC",
-        Boolean(false),
-        "ENIs on network cards beyond card 0 are left alone: the node's routing tables and marks go by device index, which ENIs of two cards share",
-    ),
-    (
         "ENABLE_POD_ENI",
         Boolean(false),
         "pods have no security groups of their own",
@@ -164,14 +159,14 @@ mod tests {
         let environment = |name: &str| match name {
             "ANNOTATE_POD_IP" => Some("False".to_owned()),
             "ENABLE_POD_ENI" => Some("true".to_owned()),
-            "ENABLE_MULTI_NIC" => Some("true".to_owned()),
+            "ENABLE_BANDWIDTH_PLUGIN" => Some("true".to_owned()),
             _ => None,
         };
         let said: Vec<_> = settings_without_effect(environment).collect();
         assert_eq!(
             said,
             [
-                "ENABLE_MULTI_NIC=true has no effect yet: ENIs on network cards beyond card 0 are left alone: the node's routing tables and marks go by device index, which ENIs of two cards share",
+                "ENABLE_BANDWIDTH_PLUGIN=true has no effect yet: there is no bandwidth limit",
                 "ENABLE_POD_ENI=true has no effect yet: pods have no security groups of their own",
             ]
         );

@@ -1,6 +1,5 @@
 //! The pool's own data as the contract's.
 
-use datapath::layout::eni_table;
 use ipam::{
     AddressState, AddressView, Dial, EniState, EniView, Grant, PendingCallView, Pod, PoolView,
     Sandbox, SlotKind, WaiterView, Warm,
@@ -8,13 +7,14 @@ use ipam::{
 use proto::v1;
 
 use crate::clock::Calendar;
+use crate::effects::at;
 
 pub(super) fn pod_addresses(grant: &Grant) -> Vec<v1::PodAddress> {
     let addresses = grant.addresses.iter().map(|it| v1::PodAddress {
         address: it.address.to_string(),
         eni_id: it.eni.to_string(),
         device_index: it.place.device_index,
-        route_table: eni_table(it.place.device_index),
+        route_table: at(it.place).table(),
     });
     addresses.collect()
 }
@@ -143,7 +143,7 @@ fn eni(view: EniView, calendar: Calendar) -> v1::Eni {
         subnet_id: text(view.subnet_id),
         subnet_cidr: text(view.subnet_cidr),
         primary_address: text(view.primary_address),
-        route_table: eni_table(view.place.device_index),
+        route_table: at(view.place).table(),
         state: state.into(),
         since: Some(calendar.timestamp(view.since)),
         addresses: view

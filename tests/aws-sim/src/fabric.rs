@@ -58,7 +58,9 @@ pub struct FabricEni {
     pub vpc_id: String,
     /// The instance it is attached to, being attached to, or being detached from.
     pub instance_id: Option<String>,
-    /// Its place on the instance; 0 without one.
+    /// Its network card; 0 without an instance.
+    pub card: u32,
+    /// Its place on the card; 0 without one.
     pub device_index: u32,
     /// When EC2 began to attach it.
     pub attached_at: Option<SimTime>,
@@ -138,6 +140,7 @@ fn fabric_eni(eni: &Eni) -> Option<FabricEni> {
         subnet_id: eni.subnet.to_string(),
         vpc_id: eni.vpc.to_string(),
         instance_id: attachment.map(|attachment| attachment.instance.to_string()),
+        card: attachment.map_or(0, |attachment| attachment.card),
         device_index: attachment.map_or(0, |attachment| attachment.device_index),
         attached_at: attachment.map(|attachment| attachment.since),
         // Packets flow until EC2 has detached it.

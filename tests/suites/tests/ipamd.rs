@@ -31,6 +31,8 @@ mod install;
 mod ipv6;
 #[path = "ipamd/orphans.rs"]
 mod orphans;
+#[path = "ipamd/others.rs"]
+mod others;
 #[path = "ipamd/outward.rs"]
 mod outward;
 #[path = "ipamd/pods.rs"]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         orphans::tests(),
         frugal::tests(),
         subnets::tests(),
+        others::tests(),
     ];
     let tests = tests.into_iter().flatten().collect();
     let waiting = [survival::tests(), groups::tests()];

@@ -29,7 +29,7 @@ things_to_meet! {
     "failed call" {
         KindThrottled "throttled" KindSubnet "subnet-exhausted" KindPrefixes "prefixes-exhausted"
         KindEniLimit "eni-limit" KindAddressLimit "address-limit" KindNotFound "not-found" KindInUse "in-use"
-        KindRefused "refused" KindUnavailable "unavailable" KindUnknown "unknown" KindOther "other"
+        KindNotReady "instance-not-ready" KindRefused "refused" KindUnavailable "unavailable" KindUnknown "unknown" KindOther "other"
     }
     "fault" {
         FaultServerError "server-error" FaultThrottled "throttled-by-others" FaultCredentials "credentials"

@@ -545,6 +545,8 @@ fn kind_of_answer(status: u16, code: &str, message: &str, mutates: bool) -> Call
         "InvalidParameterValue" if message.contains("already has an interface attached") => {
             Kind::InUse
         }
+        "IncorrectInstanceState" => Kind::InstanceNotReady,
+        "IncorrectState" if message.contains("'running'") => Kind::InstanceNotReady,
         "AuthFailure" | "RequestExpired" | "UnauthorizedOperation" | "OperationNotPermitted" => {
             Kind::Refused
         }

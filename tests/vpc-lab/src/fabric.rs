@@ -108,7 +108,7 @@ pub(crate) fn plan(fabric: &Fabric, now: SimTime, around: &Surroundings) -> Desi
         let due = eni.attached_at.unwrap_or(now).plus(around.link_lag);
         // The primary ENI is there when the machine boots. The others' links come when EC2 has attached them, or
         // later; that EC2 is done is a change, so nobody needs to be woken for it.
-        if eni.device_index != 0 && (due > now || !eni.attached) {
+        if !is_primary(eni) && (due > now || !eni.attached) {
             if due > now {
                 desired.wake_at = Some(desired.wake_at.map_or(due, |earlier| earlier.min(due)));
             }
@@ -156,13 +156,17 @@ fn held_v6(eni: &FabricEni) -> impl Iterator<Item = IpNet> {
     addresses.chain(eni.ipv6_prefixes.iter().copied().map(IpNet::V6))
 }
 
+fn is_primary(eni: &FabricEni) -> bool {
+    (eni.card, eni.device_index) == (0, 0)
+}
+
 fn link(eni: &FabricEni, node: &str, subnet: &FabricSubnet, ipv6: bool) -> Link {
-    let primary = eni.device_index == 0;
+    let primary = is_primary(eni);
     Link {
         vpc_end: vpc_end(&eni.id),
         node: node.to_owned(),
         // As Linux names them on EC2's Nitro instances.
-        device: format!("ens{}", 5 + eni.device_index),
+        device: format!("ens{}", 5 + eni.device_index + 100 * eni.card),
         mac: eni.mac,
         eni_id: eni.id.clone(),
         primary_address: eni.primary_address,

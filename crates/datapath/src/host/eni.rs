@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::{EniPlan, Host, HostError, ipv6, rule};
-use crate::layout::{ENI_MARK_MASK, Mac, RULE_ENI, RULE_ENI_PRIMARY, eni_mark, eni_table};
+use crate::layout::{ENI_MARK_MASK, Mac, Place, RULE_ENI, RULE_ENI_PRIMARY};
 use crate::rtnl::{self, Route, Rule, Selector, Step, Way};
 use crate::sysctl::{self, IfAbsent};
 
@@ -45,8 +45,8 @@ impl Host {
     /// # Errors
     /// When the link does not come, or the kernel refuses a step.
     pub async fn set_up_eni(&self, eni: &EniPlan, deadline: Duration) -> Result<(), HostError> {
-        let mark_rule = mark_rule(eni.device_index)?;
-        let table = eni_table(eni.device_index);
+        let mark_rule = mark_rule(eni.place)?;
+        let table = eni.place.table();
         let link = self.find_link(eni.mac, deadline).await?;
         let Link { index, name, .. } = &link;
         let index = *index;
@@ -99,7 +99,7 @@ impl Host {
         }
         let own_traffic = from_host(eni.primary_address);
         steps.push(rule(RULE_ENI_PRIMARY, own_traffic, table).ensure());
-        steps.push(mark_rule.ensure());
+        steps.extend(mark_rule.map(Rule::ensure));
         self.rtnl.run(steps).await?;
         Ok(())
     }
@@ -111,13 +111,14 @@ impl Host {
     /// When the kernel refuses.
     pub async fn take_down_eni(
         &self,
-        device_index: u32,
+        place: Place,
         primary_address: Ipv4Addr,
     ) -> Result<(), HostError> {
         let own_traffic = from_host(primary_address);
-        let own = rule(RULE_ENI_PRIMARY, own_traffic, eni_table(device_index));
-        let steps = vec![mark_rule(device_index)?.delete(), own.delete()];
-        self.rtnl.run(steps).await?;
+        let own = rule(RULE_ENI_PRIMARY, own_traffic, place.table());
+        let marked = mark_rule(place)?.map(Rule::delete);
+        let steps = marked.into_iter().chain([own.delete()]);
+        self.rtnl.run(steps.collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -161,16 +162,18 @@ fn from_host(address: Ipv4Addr) -> Selector {
     Selector::From(IpNet::V4(address.into()))
 }
 
-/// The rule that leads what bears the ENI's mark to its table.
-pub(super) fn mark_rule(device_index: u32) -> Result<Rule, HostError> {
-    if device_index == 0 || device_index > ENI_MARK_MASK {
-        return Err(HostError::DeviceIndex(device_index));
+/// The rule that leads what bears the mark of a secondary ENI to its table; none on cards beyond the first, where nothing
+/// is marked.
+pub(super) fn mark_rule(place: Place) -> Result<Option<Rule>, HostError> {
+    match place.mark() {
+        Some(mark) => {
+            let mask = ENI_MARK_MASK;
+            let selector = Selector::Mark { mark, mask };
+            Ok(Some(rule(RULE_ENI, selector, place.table())))
+        }
+        None if place.card > 0 && place.device_index < 100 => Ok(None),
+        None => Err(HostError::Place(place)),
     }
-    let selector = Selector::Mark {
-        mark: eni_mark(device_index),
-        mask: ENI_MARK_MASK,
-    };
-    Ok(rule(RULE_ENI, selector, eni_table(device_index)))
 }
 
 /// Strict filtering asks for the way back without the mark, finds the primary ENI, and drops all that comes

@@ -1,31 +1,28 @@
 //! The rules by which pods' packets leave by the secondary ENI that holds their prefix: one for each prefix. What is
-//! held as a single address has a mark instead, so that rules do not grow with pods.
+//! held as a single address on card 0 has a mark instead, so that rules do not grow with pods.
 
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
 use super::{EniSlots, Host, HostError, ipv6, rule, single};
-use crate::layout::{RULE_ENI, eni_table};
+use crate::layout::{Place, RULE_ENI};
 use crate::rtnl::{self, Rule, Selector, Step};
 
-/// Whether it is told by a rule where packets from this slot go.
-pub(super) fn needs_rule(slot: &IpNet) -> bool {
-    single(slot).is_none()
-}
-
 /// The rules for what an ENI holds; for the primary none, whose packets go by the main table.
-pub(super) fn rules(device_index: u32, slots: &[IpNet]) -> impl Iterator<Item = Rule> {
-    let held = if device_index == 0 { &[] } else { slots };
-    let blocks = held.iter().filter(|slot| needs_rule(slot));
-    blocks.map(move |net| rule(RULE_ENI, Selector::From(*net), eni_table(device_index)))
+pub(super) fn rules(place: Place, slots: &[IpNet]) -> impl Iterator<Item = Rule> {
+    let held = if place.is_primary() { &[] } else { slots };
+    let unmarked = held
+        .iter()
+        .filter(move |slot| place.mark().is_none() || single(slot).is_none());
+    unmarked.map(move |net| rule(RULE_ENI, Selector::From(*net), place.table()))
 }
 
 /// What leads from the rules that were found to exactly those for what is held.
 pub(super) fn exactly(held: &[EniSlots], found: &BTreeSet<Rule>) -> Vec<Step> {
     let wanted: BTreeSet<Rule> = held
         .iter()
-        .flat_map(|eni| rules(eni.device_index, &eni.slots))
+        .flat_map(|eni| rules(eni.place, &eni.slots))
         .collect();
     let stale = found.difference(&wanted).map(|rule| rule.delete());
     let missing = wanted.difference(found).map(|rule| rule.ensure());
@@ -34,18 +31,18 @@ pub(super) fn exactly(held: &[EniSlots], found: &BTreeSet<Rule>) -> Vec<Step> {
 }
 
 /// The same for slots that have come to an ENI, maybe from another; others' are left alone.
-pub(super) fn moved(device_index: u32, slots: &[IpNet], found: &BTreeSet<Rule>) -> Vec<Step> {
+pub(super) fn moved(place: Place, slots: &[IpNet], found: &BTreeSet<Rule>) -> Vec<Step> {
     let about = |rule: &&Rule| matches!(rule.selector, Selector::From(net) if slots.contains(&net));
     let found = found.iter().filter(about).copied().collect();
     let held = EniSlots {
-        device_index,
+        place,
         slots: slots.to_vec(),
     };
     exactly(&[held], &found)
 }
 
 impl Host {
-    /// Our rules for prefixes that are there.
+    /// Our rules by source that are there.
     pub(super) async fn source_rules(&self) -> Result<BTreeSet<Rule>, HostError> {
         let mut found = BTreeSet::new();
         for family in ipv6::families() {

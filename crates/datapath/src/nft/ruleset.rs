@@ -46,7 +46,7 @@ use sha2::{Digest, Sha256};
 
 use super::expr::{self, CT_NEW, Expr, RTN_LOCAL, Read, Write};
 use super::{Step, message};
-use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP, eni_mark};
+use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP};
 
 pub(super) const TABLE: &str = "weir";
 pub(super) const MARKS: &str = "eni";
@@ -163,22 +163,19 @@ pub(super) fn steps(node: &Node) -> Rules {
 }
 
 /// The chain that gives packets the mark of one ENI. Refused if it is there: it would get a second rule.
-pub(super) fn eni_chain(device_index: u32) -> Vec<Step> {
-    let name = eni_chain_name(device_index);
+pub(super) fn eni_chain(mark: u32) -> Vec<Step> {
+    let name = eni_chain_name(mark);
     let mut body = Body::default();
     body.add_chain(&name, Vec::new(), NLM_F_EXCL);
-    body.rule(
-        &name,
-        &[Write::Mark.set(eni_mark(device_index), ENI_MARK_MASK)],
-    );
+    body.rule(&name, &[Write::Mark.set(mark, ENI_MARK_MASK)]);
     let steps = body.messages.into_iter();
     steps
         .map(|(what, inner, flags)| Step::new(what, message(inner), NLM_F_CREATE | flags))
         .collect()
 }
 
-pub(super) fn eni_chain_name(device_index: u32) -> String {
-    format!("{ENI_CHAIN}{device_index}")
+pub(super) fn eni_chain_name(mark: u32) -> String {
+    format!("{ENI_CHAIN}{mark}")
 }
 
 pub(super) fn eni_chain_index(name: &str) -> Option<u32> {

@@ -118,7 +118,7 @@ pub async fn check(netns: &NetNs, expected: &Expected) -> Result<Vec<Fault>, Pod
             continue;
         }
         if let Some(link) = pod_link {
-            let main = layout::eni_table(0);
+            let main = layout::MAIN_TABLE;
             let out = routes(&pod, family, main, link).await?;
             if !leads(&out, None, Some(gateway)) {
                 faults.push(Fault::DefaultRoute(gateway));

@@ -16,6 +16,9 @@ use crate::{
 pub(super) const NOT_FOUND_AT_MOST: u32 = 5;
 /// An attachment that neither succeeds nor shows in a Describe is given up after this many times.
 const IN_USE_AT_MOST: u32 = 8;
+/// An instance boots within a minute, as a rule; one that goes may not be told from it. After so many times, which take
+/// two minutes and a half, an attachment to it is given up.
+const NOT_READY_AT_MOST: u32 = 10;
 /// An ENI that cannot be deleted so many times may be attached after all: an attachment that was given up may have come.
 pub(super) const ATTACHED_AFTER: u32 = 2;
 /// A creation that may have happened, as its token was used or its outcome is not known, and that is refused when asked
@@ -442,6 +445,7 @@ impl State {
                     | CallErrorKind::Unknown => false,
                     CallErrorKind::NotFound => failures >= NOT_FOUND_AT_MOST,
                     CallErrorKind::InUse => failures >= IN_USE_AT_MOST,
+                    CallErrorKind::InstanceNotReady => failures >= NOT_READY_AT_MOST,
                     _ => true,
                 };
                 if give_up {

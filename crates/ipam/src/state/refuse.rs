@@ -33,6 +33,10 @@ fn ec2(error: &CallError, before: &str, next: &str) -> Refusal {
             Reason::Ec2Unavailable,
             "check the node's way to the EC2 endpoint (route, endpoint, DNS, proxy, security group)",
         ),
+        CallErrorKind::InstanceNotReady => (
+            Reason::Ec2Unavailable,
+            "none is needed while the instance boots; else look what EC2 says of its state",
+        ),
         CallErrorKind::Refused => (
             Reason::Ec2Refused,
             "check the IAM policy and the credentials of ipamd for this action",

@@ -1,12 +1,15 @@
 //! What the pods of a node share.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context, Result, ensure};
-use datapath::{EniPlan, Host, HostError, Mac};
+use datapath::{EniPlan, EniSlots, Host, HostError, Mac, Place};
+use ipnet::IpNet;
 
 use crate::Test;
-use crate::world::{Ns, PATIENCE, SECOND_PREFIX_6, World, eni_plan, eventually, held, link};
+use crate::world::{
+    Ns, PATIENCE, SECOND, SECOND_PREFIX_6, World, eni_plan, eventually, held, link,
+};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -41,6 +44,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a prefix is one unreachable route, and on a secondary ENI one rule",
         prefixes,
+    ),
+    (
+        "ENIs at one device index of two cards share neither table nor rule nor mark",
+        cards,
     ),
     (
         "a prefix that moves to another ENI takes its rule along",
@@ -313,6 +320,72 @@ fn prefix_moved() -> Result<()> {
         let primary = rules(family)?;
         ensure!(!primary.contains(prefix), "{fresh}{primary}");
     }
+    Ok(())
+}
+
+fn cards() -> Result<()> {
+    let world = World::new()?;
+    let fresh = || world.node.ip("rule show priority 1536");
+    let map = || world.node.nft(&["list", "map", "ip", "weir", "eni"]);
+    let (first, second) = (
+        Place::first_card(1),
+        Place {
+            card: 1,
+            device_index: 1,
+        },
+    );
+    world.prepare(&world.plan())?;
+    world.set_up_eni(&eni_plan())?;
+    let alone = fresh()?;
+    world.set_up_eni(&EniPlan {
+        place: second,
+        ..eni_plan()
+    })?;
+    let routes = world.node.ip("route show table 10101")?;
+    ensure!(routes.contains("default via 10.0.1.1"), "{routes}");
+    let own = world.node.ip("rule show priority 32765")?;
+    ensure!(
+        own.contains(&format!("from {SECOND} lookup 10101")),
+        "{own}"
+    );
+    world.hold_at(first, &[A])?;
+    world.hold_at(second, &[B])?;
+    let rules = fresh()?;
+    let of_b = "1536:\tfrom 10.0.1.51 lookup 10101 proto 87\n";
+    ensure!(
+        rules.replace(of_b, "") == alone && rules.contains(of_b),
+        "{rules}"
+    );
+    ensure!(map()?.contains("10.0.1.50 : jump eni-1"), "{}", map()?);
+    ensure!(!map()?.contains("10.0.1.51"), "{}", map()?);
+    // To the other card, and back.
+    world.hold_at(first, &[B])?;
+    ensure!(fresh()? == alone, "{}", fresh()?);
+    ensure!(map()?.contains("10.0.1.51 : jump eni-1"), "{}", map()?);
+    world.hold_at(second, &[B])?;
+    ensure!(
+        fresh()? == rules && !map()?.contains("10.0.1.51"),
+        "{}",
+        map()?
+    );
+    // The next preparation knows it, too.
+    let mut plan = world.plan();
+    plan.held = vec![
+        held(1, &[A]),
+        EniSlots {
+            place: second,
+            slots: vec![IpNet::from(IpAddr::V4(B))],
+        },
+    ];
+    world.prepare(&plan)?;
+    ensure!(fresh()? == rules, "{}", fresh()?);
+    world.release_at(second, &[B])?;
+    world.release_at(first, &[A])?;
+    world.node.block_on(|| async {
+        let host = Host::open()?;
+        Ok(host.take_down_eni(second, SECOND).await?)
+    })?;
+    ensure!(fresh()? == alone, "{}", fresh()?);
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use datapath::pod::{PodLink, PodWiring};
-use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan};
+use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -345,16 +345,26 @@ impl World {
             .block_on(|| async { Ok(Host::open()?.set_up_eni(plan, PATIENCE).await?) })
     }
 
+    /// On card 0.
     pub(crate) fn hold(&self, device_index: u32, held: &[impl Slot]) -> Result<()> {
-        let slots: Vec<IpNet> = held.iter().map(Slot::net).collect();
-        self.node
-            .block_on(|| async { Ok(Host::open()?.hold(device_index, &slots).await?) })
+        self.hold_at(Place::first_card(device_index), held)
     }
 
-    pub(crate) fn release(&self, device_index: u32, held: &[impl Slot]) -> Result<()> {
+    pub(crate) fn hold_at(&self, place: Place, held: &[impl Slot]) -> Result<()> {
         let slots: Vec<IpNet> = held.iter().map(Slot::net).collect();
         self.node
-            .block_on(|| async { Ok(Host::open()?.release(device_index, &slots).await?) })
+            .block_on(|| async { Ok(Host::open()?.hold(place, &slots).await?) })
+    }
+
+    /// On card 0.
+    pub(crate) fn release(&self, device_index: u32, held: &[impl Slot]) -> Result<()> {
+        self.release_at(Place::first_card(device_index), held)
+    }
+
+    pub(crate) fn release_at(&self, place: Place, held: &[impl Slot]) -> Result<()> {
+        let slots: Vec<IpNet> = held.iter().map(Slot::net).collect();
+        self.node
+            .block_on(|| async { Ok(Host::open()?.release(place, &slots).await?) })
     }
 
     /// Gives the ENI an address, as ipamd does, and a pod this address, as the plugin does.
@@ -424,7 +434,7 @@ pub(crate) fn link(container_id: &str, address: impl Into<IpAddr>) -> PodLink {
 pub(crate) fn eni_plan() -> EniPlan {
     EniPlan {
         mac: mac(ETH1),
-        device_index: 1,
+        place: Place::first_card(1),
         primary_address: SECOND,
         subnet: "10.0.1.0/24".parse().expect("a CIDR"),
         mtu: MTU,
@@ -434,7 +444,7 @@ pub(crate) fn eni_plan() -> EniPlan {
 
 pub(crate) fn held(device_index: u32, held: &[impl Slot]) -> EniSlots {
     EniSlots {
-        device_index,
+        place: Place::first_card(device_index),
         slots: held.iter().map(Slot::net).collect(),
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// EC2, asked by a person.
-fn ask(lab: &Lab, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
+pub(crate) fn ask(lab: &Lab, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<String> {
     let answer = lab
         .sim()
         .call(&Request::new(action, parameters.iter().copied()));
@@ -46,7 +46,7 @@ fn ask(lab: &Lab, action: &str, parameters: &[(&str, &str)]) -> anyhow::Result<S
 }
 
 /// The text of the first element of this name.
-fn text(xml: &str, name: &str) -> anyhow::Result<String> {
+pub(crate) fn text(xml: &str, name: &str) -> anyhow::Result<String> {
     let (_, rest) = xml
         .split_once(&format!("<{name}>"))
         .with_context(|| format!("no {name} in {xml}"))?;
@@ -64,7 +64,7 @@ fn primary_eni(lab: &Lab) -> anyhow::Result<String> {
 }
 
 /// So long after the last call a node has come to rest: longer than the pool gathers what nobody waits for.
-async fn at_rest(lab: &Lab) {
+pub(crate) async fn at_rest(lab: &Lab) {
     const REST: Duration = Duration::from_secs(4);
     let (mut asked, mut since) = (lab.sim().calls().len(), Instant::now());
     while since.elapsed() < REST {

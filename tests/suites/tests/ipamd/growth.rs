@@ -18,6 +18,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             new_eni,
         ),
         async_test(
+            "an_eni_waits_until_ec2_calls_the_instance_running_and_is_not_made_anew",
+            pending,
+        ),
+        async_test(
             "an_add_on_an_empty_pool_waits_for_the_growth_that_it_asks_for",
             waits,
         ),
@@ -99,6 +103,28 @@ async fn new_eni() -> anyhow::Result<()> {
         rules.contains(&format!("from {} lookup 2", eni.primary_address)),
         "{rules}"
     );
+    node.stop_ipamd().await
+}
+
+/// A node may be up, and its kubelet may have pods, before EC2 calls the instance running.
+async fn pending() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let instance = lab.node("a").instance_id();
+    let not_yet = Ec2Error::client(
+        "IncorrectState",
+        format!("Instance '{instance}' is not 'running' or 'stopped'."),
+    );
+    let fault = Fault::on("AttachNetworkInterface", Effect::Error(not_yet));
+    lab.sim().inject(fault.when(When::First(3)));
+    let mut node = Node::new(&lab, "a").with("MINIMUM_IP_TARGET", 12);
+    node.start_ipamd().await?;
+    node.wait_for_pool("twelve free addresses on two ENIs", |pool| {
+        pool.totals.is_some_and(|totals| totals.free >= 12) && pool.enis.len() == 2
+    })
+    .await?;
+    assert_eq!(calls(&lab, "AttachNetworkInterface").len(), 4);
+    assert_eq!(calls(&lab, "CreateNetworkInterface").len(), 1);
+    assert!(calls(&lab, "DeleteNetworkInterface").is_empty());
     node.stop_ipamd().await
 }
 

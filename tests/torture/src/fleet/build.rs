@@ -305,6 +305,7 @@ fn config(dice: &mut Dice, seed: u64, weather: Weather, cover: &mut Cover) -> Wo
         latencies: Latencies {
             attach: Duration::from_millis(200 + 2_000 * millis(dice, 3)),
             detach: Duration::from_millis(200 + 2_000 * millis(dice, 3)),
+            launch: Duration::from_millis(200 + 30_000 * millis(dice, 3)),
             ..Latencies::default()
         },
         describe_lag: Duration::from_millis(if lags { 500 + millis(dice, 6_000) } else { 0 }),

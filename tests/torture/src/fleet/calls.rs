@@ -230,6 +230,7 @@ fn met_kind(kind: CallErrorKind) -> Met {
         CallErrorKind::AddressLimit => Met::KindAddressLimit,
         CallErrorKind::NotFound => Met::KindNotFound,
         CallErrorKind::InUse => Met::KindInUse,
+        CallErrorKind::InstanceNotReady => Met::KindNotReady,
         CallErrorKind::Refused => Met::KindRefused,
         CallErrorKind::Unavailable => Met::KindUnavailable,
         CallErrorKind::Unknown => Met::KindUnknown,

@@ -407,12 +407,19 @@ impl Fleet {
             self.nodes[n].instance = instance;
             self.learn_node(n);
         }
-        let instance = &self.nodes[n].instance;
-        let running = self
+        let instance = self.nodes[n].instance.clone();
+        let state = self
             .aws
-            .instance(instance)
-            .is_some_and(|it| it.state.code_and_name().1 == "running");
-        if !running {
+            .instance(&instance)
+            .map(|it| it.state.code_and_name().1);
+        // A machine may be up before EC2 calls it running.
+        let boots = self.nodes[n].dice.below(2) == 0;
+        let is_up = match state {
+            Some("running") => true,
+            Some("pending") => boots,
+            _ => false,
+        };
+        if !is_up {
             let event = aws_sim::Event::StartInstance {
                 instance: instance.as_str().to_owned(),
             };

@@ -15,6 +15,7 @@ fn eni(id: &str, device_index: u32, primary: &str) -> FabricEni {
         subnet_id: "subnet-1".to_owned(),
         vpc_id: "vpc-1".to_owned(),
         instance_id: Some("i-a".to_owned()),
+        card: 0,
         device_index,
         attached_at: Some(SimTime::from_millis(1000)),
         attached: true,

@@ -294,3 +294,23 @@ fn an_eni_that_was_being_made_at_a_crash_is_asked_about_with_its_token_whatever_
     assert_eq!(asked[0], asked[2], "{asked:?}");
     assert_eq!(world.leaked(), []);
 }
+
+/// kubelet and ipamd may be up before EC2 calls the instance running.
+#[test]
+fn an_eni_waits_for_the_instance_to_be_running_and_so_do_the_pods() {
+    let (mut world, requests) = asks_for_three();
+    let attaches = |effect: &Effect| is_call(effect, "AttachNetworkInterface");
+    for _ in 0..5 {
+        world.until_to_do(attaches);
+        carry_out(&mut world, attaches, Fate::Fails(InstanceNotReady));
+        assert!(requests.iter().all(|it| !world.answers.contains_key(it)));
+    }
+    world.calm();
+    world.go_on_until(|world| requests.iter().all(|it| world.answers.contains_key(it)));
+    for request in requests {
+        granted(&world, request);
+    }
+    assert_eq!(created(&world).len(), 1, "the same ENI");
+    let lasted = world.now / 1000;
+    assert!(lasted < 40, "{lasted} s");
+}

@@ -12,7 +12,7 @@ const DETACH: &str = "DetachNetworkInterface";
 const DELETE: &str = "DeleteNetworkInterface";
 const DESCRIBE: &str = "DescribeNetworkInterfaces";
 
-const KINDS: [CallErrorKind; 11] = [
+const KINDS: [CallErrorKind; 12] = [
     Throttled,
     SubnetExhausted,
     PrefixesExhausted,
@@ -20,6 +20,7 @@ const KINDS: [CallErrorKind; 11] = [
     AddressLimit,
     NotFound,
     InUse,
+    InstanceNotReady,
     Refused,
     Unavailable,
     Unknown,
@@ -91,12 +92,14 @@ fn tried(action: &str, kinds: &[CallErrorKind]) -> Tried {
 /// After how many tries it is given up, if ever.
 fn given_up(action: &str, kind: CallErrorKind) -> Option<usize> {
     match (action, kind) {
-        (CREATE | ATTACH, Throttled | Unavailable | Unknown) => None,
+        (CREATE | ATTACH, Throttled | Unavailable | Unknown) | (CREATE, InstanceNotReady) => None,
         // Its token was used, and no ENI shows.
         (CREATE, InUse) => Some(10),
         // EC2 may not see yet what it has made, or done.
         (ATTACH | DELETE, NotFound) => Some(5),
         (ATTACH, InUse) => Some(8),
+        // It boots, or it stops: EC2 has the same words for both.
+        (ATTACH, InstanceNotReady) => Some(10),
         (CREATE | ATTACH, _) => Some(1),
         _ => None,
     }
@@ -115,8 +118,10 @@ fn each_call_on_the_way_of_an_eni_is_made_again_as_long_as_it_may_help() {
             assert_eq!(at.len(), given_up(action, kind).unwrap_or(12), "{name}");
             if at.len() > 1 {
                 // A delete is in no hurry while the detach takes its time.
-                let quick = matches!(kind, Throttled | Unavailable | Unknown | NotFound | InUse)
-                    && (action, kind) != (DELETE, InUse);
+                let quick = matches!(
+                    kind,
+                    Throttled | Unavailable | Unknown | NotFound | InUse | InstanceNotReady
+                ) && (action, kind) != (DELETE, InUse);
                 let first = if quick { 750..=1_000 } else { 22_500..=30_000 };
                 assert!(first.contains(&(at[1] - at[0])), "{name}");
                 // What may have happened, or what EC2 does not see, is looked at before.
