@@ -418,5 +418,8 @@ mod tests {
     fn a_turn_is_found_in_the_largest_cluster() {
         let at = next_turn(&InstanceId::new("i-1"), 100_000, Time(5));
         assert!(at > Time(5) && at.0 < 3_600_000 * 1_000_000, "{at:?}");
+        // It draws none within years, and looks after weeks.
+        let at = next_turn(&InstanceId::new("i-1"), u32::MAX, Time(5));
+        assert!(at.0 >= 3_600_000 * 1_000, "{at:?}");
     }
 }

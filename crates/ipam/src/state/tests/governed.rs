@@ -304,3 +304,17 @@ fn who_waits_in_vain_for_what_ec2_throttles_is_not_told_of_the_setting() {
     let refusal = refused(&world, request);
     assert!(!refusal.remedy.contains("WEIR_CLUSTER_SIZE"), "{refusal:?}");
 }
+
+#[test]
+fn who_waits_for_an_address_does_not_wait_for_a_turn_to_give_back() {
+    let mut world = started(5_000);
+    world.add(1, 400_000);
+    world.calm();
+    let now = Time(world.now);
+    let governor = &mut world.state.governor;
+    let held = governor.ready("UnassignPrivateIpAddresses", Haste::Later, now);
+    assert!(held.is_err());
+    let waits = waits_for(&world, 1);
+    let told: Vec<String> = waits.iter().map(ToString::to_string).collect();
+    assert!(told.iter().all(|it| !it.contains("Unassign")), "{told:?}");
+}

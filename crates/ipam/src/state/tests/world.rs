@@ -815,6 +815,11 @@ impl World {
         enis.filter(|facts| !kept(facts)).collect()
     }
 
+    /// EC2 does not tell any more with which tokens ENIs were made.
+    pub(super) fn forget_tokens(&mut self) {
+        self.enis.values_mut().for_each(|eni| eni.token = None);
+    }
+
     /// Somebody leaves an ENI that is attached to nothing.
     pub(super) fn leave_loose(&mut self, eni: LooseEni) {
         self.loose.insert(eni.id.clone(), (eni, self.now));

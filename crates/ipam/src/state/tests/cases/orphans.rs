@@ -226,6 +226,10 @@ fn what_the_nodes_own_intents_name_is_not_left_over() {
         let at = world.todo.iter().position(waits).unwrap();
         world.carry_out(at, first);
         world.deliver(0);
+        // Who made it may have used another token, as in a life before.
+        if action == "AttachNetworkInterface" {
+            world.forget_tokens();
+        }
         // The next try is not answered for as long.
         let mut later = 0;
         while later < 20 {
@@ -388,6 +392,78 @@ fn what_is_stuck_on_its_way_off_the_node_is_waited_for_more_and_more_seldom() {
     let before = looks(&world);
     minutes(&mut world, 120);
     assert_eq!(looks(&world), before);
+}
+
+/// Only the node that takes an ENI off knows that it comes off in the end.
+#[test]
+fn what_is_on_its_way_off_another_node_is_not_waited_for() {
+    let going = LooseEni {
+        available: false,
+        going: true,
+        ..orphan("eni-going")
+    };
+    left_alone(&[going]);
+}
+
+#[test]
+fn what_could_not_be_deleted_of_the_nodes_own_is_looked_for_again() {
+    for sweep in [Sweep::Own, in_cluster().sweep] {
+        let mut world = World::new(Settings {
+            sweep,
+            ..targets(1, 0)
+        });
+        world.crash_with_books_that_are_not_trusted();
+        world.leave_loose(LooseEni {
+            instance: Some(node().instance_id),
+            ..orphan("eni-own")
+        });
+        let is_deletion = |it: &Effect| is_call(it, "DeleteNetworkInterface");
+        for _ in 0..3 {
+            world.until_to_do(is_deletion);
+            let deleted = deletions(&world).len();
+            carry_out(&mut world, is_deletion, Fate::Fails(CallErrorKind::Refused));
+            assert!(!world.todo.iter().any(is_deletion), "at once");
+            assert_eq!(deletions(&world).len(), deleted);
+        }
+        minutes(&mut world, 120);
+        assert_eq!(world.loose.len(), 0);
+        assert!(!world.state.ledger().orphans);
+    }
+}
+
+#[test]
+fn a_look_for_the_nodes_own_that_fails_is_repeated_until_ec2_tells() {
+    let mut world = World::new(Settings {
+        sweep: Sweep::Own,
+        ..targets(1, 0)
+    });
+    world.crash_with_books_that_are_not_trusted();
+    world.leave_loose(LooseEni {
+        instance: Some(node().instance_id),
+        ..orphan("eni-own")
+    });
+    let is_look = |it: &Effect| matches!(it, Effect::Call(_, Call::DescribeOrphans(_)));
+    for _ in 0..6 {
+        world.until_to_do(is_look);
+        carry_out(&mut world, is_look, Fate::Fails(CallErrorKind::Unavailable));
+    }
+    minutes(&mut world, 180);
+    assert_eq!(world.loose.len(), 0);
+}
+
+#[test]
+fn a_node_that_drains_leaves_its_own_to_the_others() {
+    let mut world = World::new(Settings {
+        sweep: Sweep::Own,
+        ..targets(1, 0)
+    });
+    world.crash_with_books_that_are_not_trusted();
+    world.step(Event::Draining(true));
+    minutes(&mut world, 60);
+    assert_eq!(looks(&world), 0);
+    world.step(Event::Draining(false));
+    minutes(&mut world, 60);
+    assert!(looks(&world) > 0);
 }
 
 /// The books are gone without a trace: what EC2 shows, or the kernel, tells that this is not the first start.
