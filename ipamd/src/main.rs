@@ -209,6 +209,10 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         .trim()
         .to_owned();
     let (books, ledger, lost) = open_books(config, &node, boot_id.clone())?;
+    let enis = ledger.iter().flat_map(|ledger| &ledger.enis);
+    let managed = enis.filter(|eni| eni.managed);
+    let links = managed.filter_map(|eni| eni.link.as_ref());
+    ec2.remember_subnets(links.map(|link| (link.subnet_id.clone(), link.subnet_cidr)));
 
     Ok(Started {
         state: State::new(node, settings, &boot_id),

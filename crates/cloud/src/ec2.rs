@@ -152,6 +152,11 @@ impl Ec2 {
         })
     }
 
+    /// The CIDRs of subnets that were told before a restart: EC2 need not be asked for them again.
+    pub fn remember_subnets(&self, told: impl IntoIterator<Item = (SubnetId, Ipv4Net)>) {
+        self.known().subnets.extend(told);
+    }
+
     /// Asks EC2 what an instance type allows; for types that [`limits_of`](crate::limits_of) does not know.
     ///
     /// # Errors

@@ -7,6 +7,9 @@
 //! All changes go through here, because what is free, what cools and how much there is of each is indexed: no
 //! question on the way of an ADD looks at every address.
 
+#[cfg(test)]
+mod check;
+mod claims;
 mod eni;
 mod index;
 mod tally;
@@ -17,11 +20,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+pub(crate) use self::claims::{Claim, Claimed, Owner};
 use self::eni::Claims;
 pub(crate) use self::eni::{Eni, Holding, Life, Routing, Slot};
 use self::index::Free;
 pub(crate) use self::tally::{Counts, Tally};
-use crate::{AddressState, BooksVersion, EniId, Family, Pod, Sandbox, SlotKind, Time};
+use crate::{AddressState, EniId, Sandbox, SlotKind, Time};
 
 /// All that the node holds, or that the books name.
 #[derive(Clone, Debug, Default)]
@@ -38,44 +42,6 @@ pub(crate) struct Pool {
     total: Tally,
     /// ENIs of which something is to be done or waited for.
     odd: usize,
-}
-
-/// An address that somebody has a claim on.
-#[derive(Clone, Debug)]
-pub(crate) struct Claimed {
-    pub(crate) slot: IpNet,
-    pub(crate) claim: Claim,
-    /// Since when.
-    pub(crate) since: Time,
-}
-
-/// The books' word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
-    Owned(Sandbox),
-    Cooling {
-        /// None when the books of the last one were lost.
-        last: Option<Sandbox>,
-        pod: Pod,
-        until: Time,
-    },
-    /// A pod's link has it, and the books do not know whose: they were lost. It cools once the link has gone.
-    Stray,
-}
-
-/// Who owns addresses.
-#[derive(Clone, Debug)]
-pub(crate) struct Owner {
-    pub(crate) pod: Pod,
-    pub(crate) network: String,
-    pub(crate) netns: String,
-    /// One for each family of the node, IPv4 first.
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) since: Time,
-    /// The books have it from this version on.
-    pub(crate) version: BooksVersion,
-    /// When a plugin was told, or may have been told at the latest. What nobody was told can be undone.
-    pub(crate) told: Option<Time>,
 }
 
 impl Pool {
@@ -125,27 +91,6 @@ impl Pool {
         &self.total
     }
 
-    pub(crate) fn owners(&self) -> impl Iterator<Item = (&Sandbox, &Owner)> {
-        self.owners.iter()
-    }
-
-    pub(crate) fn owner(&self, sandbox: &Sandbox) -> Option<&Owner> {
-        self.owners.get(sandbox)
-    }
-
-    /// What a plugin was told and when, and from which version on the books have it: nothing that is indexed.
-    pub(crate) fn owner_mut(&mut self, sandbox: &Sandbox) -> Option<&mut Owner> {
-        self.owners.get_mut(sandbox)
-    }
-
-    pub(crate) fn claims(&self) -> impl Iterator<Item = (&IpAddr, &Claimed)> {
-        self.claims.iter()
-    }
-
-    pub(crate) fn claim(&self, ip: &IpAddr) -> Option<&Claimed> {
-        self.claims.get(ip)
-    }
-
     /// The slot that an address is in.
     pub(crate) fn slot_of(&self, ip: &IpAddr) -> Option<IpNet> {
         let nets = match ip {
@@ -157,16 +102,6 @@ impl Pool {
             .find(|net| self.slots.contains_key(net))
     }
 
-    /// Addresses that pods' links have and the books do not know, with their slots.
-    pub(crate) fn strays(&self) -> impl Iterator<Item = (IpAddr, IpNet)> + '_ {
-        let strays = self.total.v4.quarantined + self.total.v6.quarantined;
-        self.claims
-            .iter()
-            .take(if strays == 0 { 0 } else { usize::MAX })
-            .filter(|(_, claimed)| claimed.claim == Claim::Stray)
-            .map(|(ip, claimed)| (*ip, claimed.slot))
-    }
-
     /// The ENI that a slot is on.
     pub(crate) fn eni_of(&self, slot: &IpNet) -> Option<(&EniId, &Eni)> {
         self.enis.get_key_value(self.slots.get(slot)?)
@@ -175,16 +110,6 @@ impl Pool {
     /// The same, by its id alone.
     pub(crate) fn eni_id_of(&self, slot: &IpNet) -> Option<&EniId> {
         self.slots.get(slot)
-    }
-
-    /// When the next address has cooled.
-    pub(crate) fn next_cooled(&self) -> Option<Time> {
-        self.cooling.first().map(|(until, _)| *until)
-    }
-
-    /// When each cooling address has cooled, the first first.
-    pub(crate) fn cooled_at(&self) -> impl Iterator<Item = (Time, &IpAddr)> {
-        self.cooling.iter().map(|(until, ip)| (*until, ip))
     }
 
     /// What people call the state of an address that has a claim, or else of an unclaimed one of its slot.
@@ -254,21 +179,6 @@ impl Pool {
             .collect()
     }
 
-    /// Claims on addresses of a slot that has come stay with the addresses: they were of a prefix, or of single
-    /// addresses, that EC2 took away.
-    fn move_claims(&mut self, net: &IpNet) {
-        let moved: Vec<(IpAddr, Claimed)> = self
-            .claims
-            .range(net.network()..=net.broadcast())
-            .filter(|(_, claimed)| claimed.slot != *net)
-            .map(|(ip, claimed)| (*ip, claimed.clone()))
-            .collect();
-        for (ip, claimed) in moved {
-            self.set_claim(ip, *net, claimed.claim, claimed.since);
-            self.sweep(&claimed.slot);
-        }
-    }
-
     /// A slot that only the books name: EC2 has not been asked yet.
     pub(crate) fn restore(&mut self, id: &EniId, net: IpNet, now: Time) {
         let known = self.slots.contains_key(&net);
@@ -304,113 +214,6 @@ impl Pool {
         self.change_slot(net, |slot| slot.leaving = leaving);
     }
 
-    /// Gives a sandbox a free address of each family: all or none. The books have it from `owner.version` on.
-    ///
-    /// Packs: the ENI with the most claims first, and on it the fullest slot, so that the others can drain; of equals
-    /// the one that is free for the longest time, so that late packets, caches and connections of its last holder
-    /// have gone.
-    pub(crate) fn grant(
-        &mut self,
-        sandbox: Sandbox,
-        families: &[Family],
-        mut owner: Owner,
-    ) -> bool {
-        let picked: Option<Vec<(IpNet, IpAddr)>> =
-            families.iter().map(|family| self.pick(*family)).collect();
-        let Some(picked) = picked else {
-            return false;
-        };
-        owner.addresses = picked.iter().map(|(_, ip)| *ip).collect();
-        for (slot, ip) in picked {
-            self.set_claim(ip, slot, Claim::Owned(sandbox.clone()), owner.since);
-        }
-        self.owners.insert(sandbox, owner);
-        true
-    }
-
-    /// Whether each family has a free address.
-    pub(crate) fn has_free(&self, families: &[Family]) -> bool {
-        let mut families = families.iter();
-        families.all(|family| self.free.fullest_eni(*family).is_some())
-    }
-
-    /// What the books say of a sandbox, at the start.
-    pub(crate) fn restore_owner(&mut self, sandbox: Sandbox, slots: &[IpNet], owner: Owner) {
-        for (slot, ip) in slots.iter().zip(&owner.addresses) {
-            self.set_claim(*ip, *slot, Claim::Owned(sandbox.clone()), owner.since);
-        }
-        self.owners.insert(sandbox, owner);
-    }
-
-    /// Ends a sandbox's claims. They cool until `until`; with none they are free at once.
-    pub(crate) fn release(
-        &mut self,
-        sandbox: &Sandbox,
-        until: Option<Time>,
-        now: Time,
-    ) -> Option<Owner> {
-        let owner = self.owners.remove(sandbox)?;
-        for ip in &owner.addresses {
-            let Some(slot) = self.claims.get(ip).map(|claimed| claimed.slot) else {
-                continue;
-            };
-            match until {
-                Some(until) => {
-                    let claim = Claim::Cooling {
-                        last: Some(sandbox.clone()),
-                        pod: owner.pod.clone(),
-                        until,
-                    };
-                    self.set_claim(*ip, slot, claim, now);
-                }
-                None => self.end_claim(ip, now),
-            }
-        }
-        Some(owner)
-    }
-
-    /// Claims an address, whoever had a claim on it.
-    pub(crate) fn set_claim(&mut self, ip: IpAddr, slot: IpNet, claim: Claim, since: Time) {
-        self.drop_claim(&ip);
-        if let Claim::Cooling { until, .. } = &claim {
-            self.cooling.insert((*until, ip));
-        }
-        self.change_slot(&slot, |held| {
-            *held.claims.of(&claim) += 1;
-            held.note_given(&slot, &ip);
-        });
-        self.claims.insert(ip, Claimed { slot, claim, since });
-    }
-
-    /// Nobody has a claim on the address any more.
-    pub(crate) fn end_claim(&mut self, ip: &IpAddr, now: Time) {
-        if let Some(slot) = self.drop_claim(ip) {
-            self.change_slot(&slot, |held| held.note_freed(&slot, *ip, now));
-            self.sweep(&slot);
-        }
-    }
-
-    fn drop_claim(&mut self, ip: &IpAddr) -> Option<IpNet> {
-        let Claimed { slot, claim, .. } = self.claims.remove(ip)?;
-        if let Claim::Cooling { until, .. } = &claim {
-            self.cooling.remove(&(*until, *ip));
-        }
-        self.change_slot(&slot, |held| *held.claims.of(&claim) -= 1);
-        Some(slot)
-    }
-
-    /// Ends the claims of what has cooled by now; whether there were any.
-    pub(crate) fn end_cooling(&mut self, now: Time) -> bool {
-        let mut ended = false;
-        while let Some((until, ip)) = self.cooling.first().copied()
-            && until <= now
-        {
-            self.end_claim(&ip, now);
-            ended = true;
-        }
-        ended
-    }
-
     /// Forgets an ENI and its slots that nobody has a claim on, if that is all of it.
     pub(crate) fn forget_eni(&mut self, id: &EniId) {
         let Some(eni) = self.enis.get(id) else {
@@ -430,22 +233,6 @@ impl Pool {
             self.odd -= usize::from(eni.is_odd());
         }
         self.free.rank(id, None);
-    }
-
-    /// Claims within a slot.
-    pub(crate) fn claims_in(&self, slot: &IpNet) -> impl Iterator<Item = (&IpAddr, &Claimed)> {
-        let slot = *slot;
-        self.claims
-            .range(slot.network()..=slot.broadcast())
-            .filter(move |(_, claimed)| claimed.slot == slot)
-    }
-
-    fn pick(&self, family: Family) -> Option<(IpNet, IpAddr)> {
-        let eni = self.enis.get(self.free.fullest_eni(family)?)?;
-        let net = eni.free.first(family)?;
-        let slot = eni.slots.get(net)?;
-        let ip = slot.next_free(net, |ip| self.claims.contains_key(ip))?;
-        Some((*net, ip))
     }
 
     fn slot_mut(&mut self, net: &IpNet) -> Option<&mut Slot> {
@@ -515,69 +302,6 @@ impl Pool {
         slot.tally = tally;
         eni.free.insert(net, slot);
         self.free.rank(id, self.enis.get(id));
-    }
-
-    /// What the indexes and counts would be if they were made anew: for tests.
-    #[cfg(test)]
-    pub(crate) fn check(&self) {
-        let mut anew = Self::default();
-        for (id, eni) in &self.enis {
-            let bare = Eni {
-                slots: BTreeMap::new(),
-                tally: Tally::default(),
-                free: index::FreeSlots::default(),
-                ..eni.clone()
-            };
-            anew.enis.insert(id.clone(), bare);
-            for (net, slot) in &eni.slots {
-                anew.slots.insert(*net, id.clone());
-                let mut slot = slot.clone();
-                slot.claims = Claims::default();
-                for (_, claimed) in self.claims_in(net) {
-                    *slot.claims.of(&claimed.claim) += 1;
-                }
-                slot.tally = Tally::default();
-                slot.free_key = None;
-                if let Some(eni) = anew.enis.get_mut(id) {
-                    eni.slots.insert(*net, slot);
-                }
-            }
-        }
-        anew.claims.clone_from(&self.claims);
-        anew.cooling = self
-            .claims
-            .iter()
-            .filter_map(|(ip, claimed)| match claimed.claim {
-                Claim::Cooling { until, .. } => Some((until, *ip)),
-                Claim::Owned(_) | Claim::Stray => None,
-            })
-            .collect();
-        for (net, id) in anew.slots.clone() {
-            anew.reindex(&id, &net);
-        }
-        assert_eq!(anew.slots, self.slots);
-        assert_eq!(anew.cooling, self.cooling);
-        assert_eq!(anew.total, self.total);
-        assert_eq!(anew.free, self.free);
-        let odd = self.enis.values().filter(|eni| eni.is_odd()).count();
-        assert_eq!((self.odd, self.is_even()), (odd, odd == 0));
-        for (id, eni) in &self.enis {
-            assert_eq!(Some(&eni.tally), anew.eni(id).map(|eni| &eni.tally), "{id}");
-            assert_eq!(Some(&eni.free), anew.eni(id).map(|eni| &eni.free), "{id}");
-        }
-        for (ip, claimed) in &self.claims {
-            assert!(self.slots.contains_key(&claimed.slot), "{ip} is in no slot");
-            if let Claim::Owned(sandbox) = &claimed.claim {
-                let owner = self.owners.get(sandbox).expect("an owner");
-                assert!(owner.addresses.contains(ip), "{ip} is not {sandbox}'s");
-            }
-        }
-        for (sandbox, owner) in &self.owners {
-            for ip in &owner.addresses {
-                let claim = self.claims.get(ip).map(|claimed| &claimed.claim);
-                assert_eq!(claim, Some(&Claim::Owned(sandbox.clone())), "{ip}");
-            }
-        }
     }
 }
 

@@ -46,6 +46,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             custom,
         ),
         async_test(
+            "after_a_restart_no_subnet_is_asked_for_in_which_the_node_has_an_eni",
+            remembered,
+        ),
+        async_test(
             "an_eni_config_that_can_not_be_read_ends_ipamd_with_its_field_and_the_rule",
             wrong_eni_config,
         ),
@@ -233,6 +237,30 @@ async fn own_is_excluded() -> anyhow::Result<()> {
         assert!(!address.starts_with("10.0.1."), "{address}");
     }
     log_says(&node, "is tagged as not for pods").await?;
+    node.stop_ipamd().await
+}
+
+async fn remembered() -> anyhow::Result<()> {
+    let lab = lab("10.0.1.0/24")?;
+    let configured = subnet(&lab, MORE[0])?;
+    let file = lab.node("a").run_dir().join("eni-config.yaml");
+    fs::write(&file, format!("spec:\n  subnet: {configured}\n"))?;
+    let mut node = Node::new(&lab, "a")
+        .with("AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG", "true")
+        .with("WEIR_ENI_CONFIG", file.display());
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    plugin.address("first").await?;
+    let asked = calls(&lab, "DescribeSubnets").len();
+    node.stop_ipamd().await?;
+    node.start_ipamd().await?;
+    let mut plugin = Plugin::connect(&node.socket()).await?;
+    for pod in 0..12 {
+        let address = plugin.address(&format!("pod-{pod}")).await?;
+        ensure!(address.starts_with("10.0.8."), "{address}");
+    }
+    assert_eq!(calls(&lab, "CreateNetworkInterface").len(), 2);
+    assert_eq!(calls(&lab, "DescribeSubnets").len(), asked);
     node.stop_ipamd().await
 }
 
