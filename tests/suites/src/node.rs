@@ -161,6 +161,12 @@ impl<'lab> Node<'lab> {
         bail!("ipamd does not end on SIGTERM:\n{}", self.log_tail())
     }
 
+    /// The pid of the ipamd that was started last, unless it was ended since.
+    #[must_use]
+    pub fn ipamd_pid(&self) -> Option<u32> {
+        self.ipamd.as_ref().map(Running::pid)
+    }
+
     /// Kills ipamd, as a crash would.
     pub fn kill_ipamd(&mut self) {
         self.ipamd = None;

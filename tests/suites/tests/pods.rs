@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use suites::harness;
 
+#[path = "pods/cases.rs"]
+mod cases;
 #[path = "pods/failures.rs"]
 mod failures;
 #[path = "pods/giving_back.rs"]
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             ipv6::tests(),
             restarts::tests(),
             failures::tests(),
+            cases::tests(),
             giving_back::tests(),
         ]
         .into_iter()

@@ -303,6 +303,7 @@ fn pod_with_a_default_route() -> PodNetNs {
     pod
 }
 
+/// amazon-vpc-cni-k8s#127: an ADD that failed half-way lost its address to the node.
 fn kernel_failure() {
     let ipamd = FakeIpamd::start();
     let pod = pod_with_a_default_route();
