@@ -4,6 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
 )]
 
@@ -25,6 +26,8 @@ mod paths;
 mod prefixes;
 #[path = "pods/restarts.rs"]
 mod restarts;
+#[path = "pods/under_traffic.rs"]
+mod under_traffic;
 #[path = "pods/wiring.rs"]
 mod wiring;
 #[path = "pods/world.rs"]
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
             restarts::tests(),
             failures::tests(),
             cases::tests(),
+            under_traffic::tests(),
             giving_back::tests(),
         ]
         .into_iter()
