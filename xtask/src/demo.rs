@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `budget` and `lab`: build what they need, then become it.
+//! `cargo xtask demo`, `budget`, `host-torture` and `lab`: build what they need, then become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -55,6 +55,21 @@ pub(crate) struct BudgetArgs {
     arguments: Vec<OsString>,
 }
 
+/// Play a node on which everything happens at once, and see that nothing is left over.
+///
+/// Builds ipamd, the CNI plugin and the torture, and runs them on a node of the lab: pods come and go, plugin and ipamd are
+/// killed, and others delete links, rules and routes. Exits with 1 if a promise was broken.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  cargo xtask host-torture                                # a minute, as CI does\n  cargo xtask host-torture --seconds 600 --seed 7         # longer\n  cargo xtask host-torture --damage pod --output json     # only what one pod has is damaged"
+)]
+pub(crate) struct HostTortureArgs {
+    /// The torture's own arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 /// What the demo runs. Out of the whole workspace, as all that xtask builds: cargo then gives every build the
 /// same features, so that the EC2 SDK is built once for all of them.
 pub(crate) const DEMO_BUILD: &[&str] = &[
@@ -104,6 +119,23 @@ pub(crate) fn run_budget(args: &BudgetArgs) -> anyhow::Result<ExitCode> {
     eprintln!("building ipamd and the simulations");
     let artifacts = workspace::build(BUILD, &[])?;
     become_program(Command::new(workspace::binary(&artifacts, "budget")?).args(&args.arguments))
+}
+
+pub(crate) fn run_host_torture(args: &HostTortureArgs) -> anyhow::Result<ExitCode> {
+    const BUILD: &[&str] = &[
+        "--workspace",
+        "--bin",
+        "ipamd",
+        "--bin",
+        "weir-cni",
+        "--bin",
+        "host-torture",
+    ];
+    crate::setup::ensure()?;
+    eprintln!("building ipamd, weir-cni and the torture");
+    let artifacts = workspace::build(BUILD, &[])?;
+    let torture = workspace::binary(&artifacts, "host-torture")?;
+    become_program(Command::new(torture).args(&args.arguments))
 }
 
 pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {
