@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `budget`, `host-torture` and `lab`: build what they need, then become it.
+//! `cargo xtask demo`, `budget`, `host-torture`, `bench` and `lab`: build what they need, then become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -70,6 +70,32 @@ pub(crate) struct HostTortureArgs {
     arguments: Vec<OsString>,
 }
 
+/// Measure what ships, beside the kernel's floor or a peer.
+///
+/// Builds with optimisation (the first time takes many minutes), and the plugin as it ships. `adds`: ADD and DEL of the
+/// plugin, by how many pods the node has. `packets`: packets through the host, beside two rules for each pod.
+/// `cargo bench -p bench` measures the parts.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench adds\n  cargo xtask bench adds --pods 1,737 --serial 300 --output json\n  cargo xtask bench packets --turns 50"
+)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    what: Bench,
+    /// The benchmark's own arguments: --output json, --help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Bench {
+    /// ADD and DEL
+    Adds,
+    /// Packets through the host
+    Packets,
+}
+
 /// What the demo runs. Out of the whole workspace, as all that xtask builds: cargo then gives every build the
 /// same features, so that the EC2 SDK is built once for all of them.
 pub(crate) const DEMO_BUILD: &[&str] = &[
@@ -119,6 +145,22 @@ pub(crate) fn run_budget(args: &BudgetArgs) -> anyhow::Result<ExitCode> {
     eprintln!("building ipamd and the simulations");
     let artifacts = workspace::build(BUILD, &[])?;
     become_program(Command::new(workspace::binary(&artifacts, "budget")?).args(&args.arguments))
+}
+
+pub(crate) fn run_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    const BUILD: &[&str] = &["--workspace", "--release", "--bin"];
+    crate::setup::ensure()?;
+    let (name, with): (_, &[&str]) = match args.what {
+        Bench::Adds => ("adds", &["adds", "--bin", "ipamd"]),
+        Bench::Packets => ("packets", &["packets"]),
+    };
+    eprintln!("building {name} with optimisation");
+    let artifacts = workspace::build(&[BUILD, with].concat(), &[])?;
+    let mut bench = Command::new(workspace::binary(&artifacts, name)?);
+    if matches!(args.what, Bench::Adds) {
+        bench.env("WEIR_CNI", crate::dist::build_plugin()?);
+    }
+    become_program(bench.args(&args.arguments))
 }
 
 pub(crate) fn run_host_torture(args: &HostTortureArgs) -> anyhow::Result<ExitCode> {

@@ -54,6 +54,8 @@ enum Command {
     Fleet(torture::FleetArgs),
     /// Count what a node asks of EC2 and IMDS, beside aws-node's figures
     Budget(demo::BudgetArgs),
+    /// Measure ADD, DEL and packets, beside the kernel's floor or a peer
+    Bench(demo::BenchArgs),
     /// Use the simulated VPC by hand
     Lab(demo::LabArgs),
     /// Build the binaries that ship: ipamd and weir-cni, static
@@ -74,6 +76,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::HostTorture(args) => demo::run_host_torture(&args),
         Command::Fleet(args) => torture::run_fleet(&args),
         Command::Budget(args) => demo::run_budget(&args),
+        Command::Bench(args) => demo::run_bench(&args),
         Command::Lab(args) => demo::run_lab(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),
