@@ -107,6 +107,8 @@ impl Suite {
             Self::Localstack | Self::Botocore | Self::Conformance | Self::Runtimes => {
                 Duration::from_secs(600)
             }
+            // The slowest: hundreds of pods, and minutes of the pool's own waiting.
+            Self::Pods => Duration::from_secs(900),
             _ => Duration::from_secs(480),
         }
     }
