@@ -1,5 +1,6 @@
 //! Pods that stand on a node, and those that come and go on it while it is measured.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -17,6 +18,9 @@ pub(crate) struct Standing<'a> {
     pub(crate) node: Node<'a>,
     floor: Floor<'a>,
     _there: Vec<Netns>,
+    /// Namespaces of pods that have gone. The kernel takes a namespace down in its own time, with the lock that all wiring
+    /// needs: that must not meet what is measured next.
+    gone: Mutex<Vec<Netns>>,
 }
 
 /// What was measured on a node.
@@ -62,19 +66,31 @@ impl<'a> Standing<'a> {
             node,
             floor,
             _there: there,
+            gone: Mutex::default(),
         })
     }
 
-    /// One pod comes and goes, by the plugin and by the floor.
+    /// One pod comes and goes, by the plugin and by the floor; each is the first in every other turn.
     pub(crate) fn one(&self, turn: usize, samples: &mut Samples) -> anyhow::Result<()> {
-        let (_netns, sandbox) = pod(self.lab, &self.node, &format!("one-{turn}"))?;
-        samples.add.push(took(&sandbox, "ADD")?);
+        let (netns, sandbox) = pod(self.lab, &self.node, &format!("one-{turn}"))?;
         let bare = self.bare(&format!("bare-{turn}"))?;
-        samples.start.push(self.floor.start()?);
-        samples.wire.push(self.floor.wire(&bare, 0)?);
-        samples.unwire.push(self.floor.unwire(0)?);
-        samples.del.push(took(&sandbox, "DEL")?);
+        for floor in [turn.is_multiple_of(2), !turn.is_multiple_of(2)] {
+            if floor {
+                samples.start.push(self.floor.start()?);
+                samples.wire.push(self.floor.wire(&bare, 0)?);
+                samples.unwire.push(self.floor.unwire(0)?);
+            } else {
+                samples.add.push(took(&sandbox, "ADD")?);
+                samples.del.push(took(&sandbox, "DEL")?);
+            }
+        }
+        self.keep([netns, bare]);
         Ok(())
+    }
+
+    fn keep(&self, gone: impl IntoIterator<Item = Netns>) {
+        let mut all = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(gone);
     }
 
     /// Thirty come at once, and go at once.
@@ -96,6 +112,7 @@ impl<'a> Standing<'a> {
         for n in 0..BURST {
             self.floor.unwire(n)?;
         }
+        self.keep(pods.into_iter().map(|(netns, _)| netns).chain(bare));
         Ok(())
     }
 

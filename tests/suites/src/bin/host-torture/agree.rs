@@ -19,6 +19,9 @@ use crate::world::World;
 /// How long it may take until all agree: an ENI that was under way comes first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// GC spares what is younger than a minute, and takes ipamd's start for the birth of all.
+const YOUNG: Duration = Duration::from_secs(62);
+
 /// Ends what still runs, and compares.
 pub(crate) async fn end(
     world: &World<'_>,
@@ -32,6 +35,12 @@ pub(crate) async fn end(
         world.ends();
         node.stop_ipamd().await?;
         daemon::start(world, node).await?;
+    }
+    if world.forgets {
+        // Of all that is there it is now known for how long.
+        tokio::time::sleep(YOUNG).await;
+        kubelet::garbage(world)?;
+        world.clear_forgotten();
     }
     let mut random = Random::of(0, 0);
     let (whole, damaged): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| pod.is_whole(world));

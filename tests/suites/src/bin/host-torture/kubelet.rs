@@ -156,6 +156,14 @@ fn start<'a>(world: &World<'a>, random: &mut Random, id: &str) -> anyhow::Result
     let killed = random.percent(20);
     if killed {
         call_and_kill(world, &pod.sandbox, "ADD", random.up_to(LIFE))?;
+        if world.forgets && random.percent(10) {
+            // The runtime crashed with its plugin, and its list of sandboxes with it.
+            world.met("a runtime lost a pod");
+            world.tell(format_args!("{id}: forgotten"));
+            let kept = pod.netns.take().filter(|_| random.percent(50));
+            world.forget(id, kept);
+            return Ok(None);
+        }
         if random.percent(50) {
             end(world, random, pod)?;
             return Ok(None);

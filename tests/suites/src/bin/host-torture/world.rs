@@ -44,6 +44,8 @@ pub(crate) struct World<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) host: &'a Netns,
     pub(crate) damage: Damage,
+    /// Whether runtimes lose pods, which GC alone takes back: a minute after ipamd's last start.
+    pub(crate) forgets: bool,
     template: Sandbox<'a>,
     begun: Instant,
     state: Mutex<State>,
@@ -59,6 +61,8 @@ struct State {
     valid: BTreeSet<String>,
     /// Who has an address by the result of an ADD.
     owners: BTreeMap<Ipv4Addr, String>,
+    /// Pods that a runtime has lost, with the namespaces that it left.
+    forgotten: Vec<Netns>,
     /// Pods that a stranger has damaged, by the name of the host's end of their link.
     hurt: BTreeSet<String>,
     health: Health,
@@ -87,7 +91,7 @@ pub(crate) struct Daemon {
 pub(crate) struct Before(Health, Daemon);
 
 impl<'a> World<'a> {
-    pub(crate) fn new(lab: &'a Lab, node: &Node<'a>, damage: Damage) -> Self {
+    pub(crate) fn new(lab: &'a Lab, node: &Node<'a>, damage: Damage, forgets: bool) -> Self {
         let mut template = node.sandbox("", "", std::path::Path::new(""));
         template.conf["addTimeoutSeconds"] = 10.into();
         let state = State {
@@ -101,6 +105,7 @@ impl<'a> World<'a> {
             lab,
             host: node.lab().netns(),
             damage,
+            forgets,
             template,
             begun: Instant::now(),
             state: Mutex::new(state),
@@ -172,6 +177,19 @@ impl<'a> World<'a> {
     /// Before its DEL: from then on another may have it.
     pub(crate) fn owns_no_more(&self, id: &str) {
         self.state().owners.retain(|_, owner| owner != id);
+    }
+
+    /// A runtime loses this pod.
+    pub(crate) fn forget(&self, id: &str, netns: Option<Netns>) {
+        let mut state = self.state();
+        state.valid.remove(id);
+        state.forgotten.extend(netns);
+    }
+
+    /// The namespaces that were left by lost pods go.
+    pub(crate) fn clear_forgotten(&self) {
+        let gone = std::mem::take(&mut self.state().forgotten);
+        drop(gone);
     }
 
     /// A stranger is about to damage this pod alone.
