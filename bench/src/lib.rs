@@ -1,3 +1,3 @@
 //! Benchmarks, each beside its floor or its peer: `cargo bench -p bench`.
 //!
-//! The time of a whole ADD, beside what the kernel alone needs, is measured by `cargo xtask demo --release`.
+//! What a whole ADD costs, and a packet on its way through the host, is measured on nodes of the lab: `cargo xtask bench`.

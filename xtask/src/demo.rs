@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `budget` and `lab`: build what they need, then become it.
+//! `cargo xtask demo`, `budget`, `host-torture`, `bench` and `lab`: build what they need, then become it.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -55,6 +55,47 @@ pub(crate) struct BudgetArgs {
     arguments: Vec<OsString>,
 }
 
+/// Play a node on which everything happens at once, and see that nothing is left over.
+///
+/// Builds ipamd, the CNI plugin and the torture, and runs them on a node of the lab: pods come and go, plugin and ipamd are
+/// killed, and others delete links, rules and routes. Exits with 1 if a promise was broken.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  cargo xtask host-torture                                # a minute, as CI does\n  cargo xtask host-torture --seconds 600 --seed 7         # longer\n  cargo xtask host-torture --damage pod --output json     # only what one pod has is damaged"
+)]
+pub(crate) struct HostTortureArgs {
+    /// The torture's own arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Measure what ships, beside the kernel's floor or a peer.
+///
+/// Builds with optimisation (the first time takes many minutes), and the plugin as it ships. `adds`: ADD and DEL of the
+/// plugin, by how many pods the node has. `packets`: packets through the host, beside two rules for each pod.
+/// `cargo bench -p bench` measures the parts.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench adds\n  cargo xtask bench adds --pods 1,737 --serial 300 --output json\n  cargo xtask bench packets --turns 50"
+)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    what: Bench,
+    /// The benchmark's own arguments: --output json, --help
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Bench {
+    /// ADD and DEL
+    Adds,
+    /// Packets through the host
+    Packets,
+}
+
 /// What the demo runs. Out of the whole workspace, as all that xtask builds: cargo then gives every build the
 /// same features, so that the EC2 SDK is built once for all of them.
 pub(crate) const DEMO_BUILD: &[&str] = &[
@@ -104,6 +145,39 @@ pub(crate) fn run_budget(args: &BudgetArgs) -> anyhow::Result<ExitCode> {
     eprintln!("building ipamd and the simulations");
     let artifacts = workspace::build(BUILD, &[])?;
     become_program(Command::new(workspace::binary(&artifacts, "budget")?).args(&args.arguments))
+}
+
+pub(crate) fn run_bench(args: &BenchArgs) -> anyhow::Result<ExitCode> {
+    const BUILD: &[&str] = &["--workspace", "--release", "--bin"];
+    crate::setup::ensure()?;
+    let (name, with): (_, &[&str]) = match args.what {
+        Bench::Adds => ("adds", &["adds", "--bin", "ipamd"]),
+        Bench::Packets => ("packets", &["packets"]),
+    };
+    eprintln!("building {name} with optimisation");
+    let artifacts = workspace::build(&[BUILD, with].concat(), &[])?;
+    let mut bench = Command::new(workspace::binary(&artifacts, name)?);
+    if matches!(args.what, Bench::Adds) {
+        bench.env("WEIR_CNI", crate::dist::build_plugin()?);
+    }
+    become_program(bench.args(&args.arguments))
+}
+
+pub(crate) fn run_host_torture(args: &HostTortureArgs) -> anyhow::Result<ExitCode> {
+    const BUILD: &[&str] = &[
+        "--workspace",
+        "--bin",
+        "ipamd",
+        "--bin",
+        "weir-cni",
+        "--bin",
+        "host-torture",
+    ];
+    crate::setup::ensure()?;
+    eprintln!("building ipamd, weir-cni and the torture");
+    let artifacts = workspace::build(BUILD, &[])?;
+    let torture = workspace::binary(&artifacts, "host-torture")?;
+    become_program(Command::new(torture).args(&args.arguments))
 }
 
 pub(crate) fn run_lab(args: &LabArgs) -> anyhow::Result<ExitCode> {

@@ -48,10 +48,14 @@ enum Command {
     Lint(lint::Args),
     /// Play whole fleets on virtual time, where everything goes wrong
     Torture(torture::Args),
+    /// Play a node on which everything happens at once, and see that nothing is left over
+    HostTorture(demo::HostTortureArgs),
     /// Play fleets on virtual time, and count what they ask of EC2
     Fleet(torture::FleetArgs),
     /// Count what a node asks of EC2 and IMDS, beside aws-node's figures
     Budget(demo::BudgetArgs),
+    /// Measure ADD, DEL and packets, beside the kernel's floor or a peer
+    Bench(demo::BenchArgs),
     /// Use the simulated VPC by hand
     Lab(demo::LabArgs),
     /// Build the binaries that ship: ipamd and weir-cni, static
@@ -69,8 +73,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Torture(args) => torture::run(&args),
+        Command::HostTorture(args) => demo::run_host_torture(&args),
         Command::Fleet(args) => torture::run_fleet(&args),
         Command::Budget(args) => demo::run_budget(&args),
+        Command::Bench(args) => demo::run_bench(&args),
         Command::Lab(args) => demo::run_lab(&args),
         Command::Dist(args) => dist::run(&args),
         Command::Image(args) => image::run(&args),

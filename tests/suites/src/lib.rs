@@ -12,4 +12,6 @@ pub mod harness;
 mod install;
 pub mod node;
 pub mod programs;
+pub mod traffic;
 pub mod venv;
+pub mod watch;

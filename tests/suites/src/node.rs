@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -159,6 +159,12 @@ impl<'lab> Node<'lab> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bail!("ipamd does not end on SIGTERM:\n{}", self.log_tail())
+    }
+
+    /// The pid of the ipamd that was started last, unless it was ended since.
+    #[must_use]
+    pub fn ipamd_pid(&self) -> Option<u32> {
+        self.ipamd.as_ref().map(Running::pid)
     }
 
     /// Kills ipamd, as a crash would.
@@ -399,6 +405,22 @@ impl Sandbox<'_> {
     /// # Errors
     /// When it can't be started, or does not end.
     pub fn call(&self, verb: &str) -> anyhow::Result<Outcome> {
+        let start = Instant::now();
+        let output = self.start(verb, Stdio::piped)?.wait_with_output()?;
+        Ok(Outcome {
+            took: start.elapsed(),
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
+    /// Starts the plugin on the node with this `CNI_COMMAND`; what it prints goes where `output` says. It is killed when
+    /// the thread that started it ends.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(&self, verb: &str, output: impl Fn() -> Stdio) -> anyhow::Result<Child> {
         let plugin = programs::path("weir-cni")?;
         let mut command = self.node.command(&plugin);
         command
@@ -417,10 +439,9 @@ impl Sandbox<'_> {
                 ),
             )
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdout(output())
+            .stderr(output());
         let conf = serde_json::to_vec(&self.conf)?;
-        let start = Instant::now();
         let mut child = command
             .spawn()
             .with_context(|| format!("starting {}", plugin.display()))?;
@@ -428,13 +449,7 @@ impl Sandbox<'_> {
             // A plugin may end without reading it: VERSION does.
             drop(stdin.write_all(&conf));
         }
-        let output = child.wait_with_output()?;
-        Ok(Outcome {
-            took: start.elapsed(),
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout)?,
-            stderr: String::from_utf8(output.stderr)?,
-        })
+        Ok(child)
     }
 
     /// ADD.

@@ -4,6 +4,7 @@
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
 )]
 
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 
 use suites::harness;
 
+#[path = "pods/cases.rs"]
+mod cases;
 #[path = "pods/failures.rs"]
 mod failures;
 #[path = "pods/giving_back.rs"]
@@ -23,6 +26,8 @@ mod paths;
 mod prefixes;
 #[path = "pods/restarts.rs"]
 mod restarts;
+#[path = "pods/under_traffic.rs"]
+mod under_traffic;
 #[path = "pods/wiring.rs"]
 mod wiring;
 #[path = "pods/world.rs"]
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
             ipv6::tests(),
             restarts::tests(),
             failures::tests(),
+            cases::tests(),
+            under_traffic::tests(),
             giving_back::tests(),
         ]
         .into_iter()

@@ -16,6 +16,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("an ENI that appears late is waited for", late),
     (
+        "an ENI whose link is up already under another name is found by its MAC",
+        renamed,
+    ),
+    (
         "an ENI that never appears is an error once the deadline is over",
         never,
     ),
@@ -67,6 +71,7 @@ fn others_addresses_go() -> Result<()> {
     is_set_up(&world)
 }
 
+/// amazon-vpc-cni-k8s#360.
 fn late() -> Result<()> {
     let world = World::new()?;
     world.node.ip("link set eth1 address 02:00:00:00:00:99")?;
@@ -86,6 +91,22 @@ fn late() -> Result<()> {
         Ok(set_up?)
     })?;
     is_set_up(&world)
+}
+
+/// amazon-vpc-cni-k8s#582: the distribution had renamed the link, and brought it up.
+fn renamed() -> Result<()> {
+    let world = World::new()?;
+    world.node.ip("link set eth1 name enp0s6")?;
+    world.node.ip("link set enp0s6 up")?;
+    world.set_up_eni(&eni_plan())?;
+    let routes = world.node.ip("route show table 2")?;
+    ensure!(
+        routes.contains("default via 10.0.1.1 dev enp0s6"),
+        "{routes}"
+    );
+    let link = world.node.ip("link show enp0s6")?;
+    ensure!(link.contains("mtu 9001"), "{link}");
+    Ok(())
 }
 
 fn never() -> Result<()> {

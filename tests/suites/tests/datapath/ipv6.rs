@@ -85,6 +85,7 @@ fn dual_link(v4: Ipv4Addr, v6: Ipv6Addr) -> PodLink {
     link
 }
 
+/// amazon-vpc-cni-k8s#897, #1631: a pod was told of its address before it could use it, and took routes from router advertisements.
 fn made() -> Result<()> {
     let world = World::dual()?;
     let ns = Ns::new("pod")?;

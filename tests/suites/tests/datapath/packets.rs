@@ -120,6 +120,7 @@ fn node_to_the_internet() -> Result<()> {
     sees(&world.node, server.address, NODE)
 }
 
+/// amazon-vpc-cni-k8s#75, #263, #1392: the reply left by the pod's own ENI, and nobody got it.
 fn node_port() -> Result<()> {
     let (world, primary, secondary) = two_pods()?;
     for (pod, address, port) in [(&primary, P0, 30080), (&secondary, S0, 30081)] {

@@ -172,6 +172,7 @@ fn interface_exists() -> Result<()> {
     Ok(())
 }
 
+/// amazon-vpc-cni-k8s#1374, projectcalico/calico#10375: only what bears this sandbox's own name is replaced.
 fn leftover_is_replaced() -> Result<()> {
     let world = World::new()?;
     let old = world.bare_pod(link("c1", ADDRESS))?;

@@ -48,6 +48,7 @@ fn undoes() {
     assert_eq!(ipamd.spool(), []);
 }
 
+/// amazon-vpc-cni-k8s#601, #739, #750: a DEL of what had never been added failed for ever, and so did the pod's end.
 fn never_added() {
     let ipamd = FakeIpamd::start();
     let pod = PodNetNs::new();
@@ -72,6 +73,7 @@ fn twice() {
     );
 }
 
+/// amazon-vpc-cni-k8s#1644, #1939, #1941: without a namespace the address stayed taken, and the rules stayed.
 fn netns_gone() {
     let ipamd = FakeIpamd::start();
     for given in ["the path of before", "", "/etc/passwd", "the host's own"] {
@@ -144,6 +146,7 @@ fn assert_one_release(ipamd: &FakeIpamd) {
     assert!(release["at"].is_u64());
 }
 
+/// amazon-vpc-cni-k8s#2350, #2487: an address that was released while the daemon was away was lost to the node.
 fn ipamd_absent() {
     let (ipamd, absent) = (FakeIpamd::start(), FakeIpamd::absent());
     let pod = PodNetNs::new();

@@ -117,6 +117,7 @@ fn silent() {
     status(&ipamd).assert_error(50, &["broken"]);
 }
 
+/// amazon-vpc-cni-k8s#2808, cri-o/cri-o#8018: the conflist was there and the daemon was not, and pods were sent to the node.
 fn never() {
     let ipamd = FakeIpamd::absent();
     std::fs::remove_dir(ipamd.socket().parent().unwrap()).unwrap();

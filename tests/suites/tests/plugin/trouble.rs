@@ -146,8 +146,8 @@ fn absent() {
     let pod = PodNetNs::new();
     let socket = ipamd.socket().display().to_string();
     let outcome = impatient(&ipamd, &pod).run();
-    // Not at once: it may only be replaced.
-    assert!(outcome.took >= Duration::from_millis(500), "{outcome:?}");
+    // Not at once: it may only be replaced. Half of the pauses of 50, 100, 200 and 400 ms is chance.
+    assert!(outcome.took >= Duration::from_millis(350), "{outcome:?}");
     outcome.assert_error(
         11,
         &[
@@ -303,6 +303,7 @@ fn pod_with_a_default_route() -> PodNetNs {
     pod
 }
 
+/// amazon-vpc-cni-k8s#127: an ADD that failed half-way lost its address to the node.
 fn kernel_failure() {
     let ipamd = FakeIpamd::start();
     let pod = pod_with_a_default_route();

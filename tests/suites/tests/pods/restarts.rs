@@ -190,6 +190,7 @@ async fn taken_away() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// amazon-vpc-cni-k8s#1127: a restart forgot what cooled, and the next pod got it at once.
 async fn cooling() -> anyhow::Result<()> {
     let lab = lab()?;
     let mut a = Node::new(&lab, "a").with("IP_COOLDOWN_PERIOD", 600);
@@ -212,6 +213,7 @@ async fn cooling() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// amazon-vpc-cni-k8s#2350, #2487.
 async fn spooled() -> anyhow::Result<()> {
     let lab = lab()?;
     let mut a = Node::new(&lab, "a");

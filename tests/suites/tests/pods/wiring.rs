@@ -177,6 +177,7 @@ async fn del_is_complete() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// amazon-vpc-cni-k8s#739, #1939: the runtime repeats a DEL until it succeeds.
 async fn del_without_add() -> anyhow::Result<()> {
     let lab = lab()?;
     let mut a = Node::new(&lab, "a");
