@@ -48,6 +48,8 @@ enum Suite {
     Ipamd,
     /// Plugin, ipamd and VPC together, with packets
     Pods,
+    /// Services beside kube-proxy, with packets (as kube-proxy wrote its rules; the real one needs Go and its module proxy)
+    KubeProxy,
     /// cnitool and containerd drive the plugin (needs Go and its module proxy; root, containerd and runc)
     Runtimes,
     /// ipamd against LocalStack's EC2, moto's and the simulated one (the first two need Python and its package index)
@@ -80,6 +82,7 @@ impl Suite {
             Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
             Self::Conformance => &["--test", "conformance"],
             Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
+            Self::KubeProxy => &["--test", "kube-proxy", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Runtimes => &["--test", "runtimes", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",
@@ -95,6 +98,8 @@ impl Suite {
             Self::Localstack | Self::Botocore | Self::Conformance | Self::Runtimes => {
                 Duration::from_secs(600)
             }
+            // Its first build takes minutes.
+            Self::KubeProxy => Duration::from_secs(900),
             _ => Duration::from_secs(480),
         }
     }
