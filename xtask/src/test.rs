@@ -82,7 +82,14 @@ impl Suite {
             Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
             Self::Conformance => &["--test", "conformance"],
             Self::Pods => &["--test", "pods", "--bin", "ipamd", "--bin", "weir-cni"],
-            Self::KubeProxy => &["--test", "kube-proxy", "--bin", "ipamd", "--bin", "weir-cni"],
+            Self::KubeProxy => &[
+                "--test",
+                "kube-proxy",
+                "--bin",
+                "ipamd",
+                "--bin",
+                "weir-cni",
+            ],
             Self::Runtimes => &["--test", "runtimes", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",

@@ -5,7 +5,6 @@
 //! the real kube-proxy ([`real`]), built from its Go module and fed by a few lines of an API server.
 
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "tests fail by panicking; without libtest's harness clippy does not see that these are tests"
