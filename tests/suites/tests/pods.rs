@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use suites::harness;
 
+#[path = "pods/egress.rs"]
+mod egress;
 #[path = "pods/failures.rs"]
 mod failures;
 #[path = "pods/giving_back.rs"]
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             paths::tests(),
             prefixes::tests(),
             ipv6::tests(),
+            egress::tests(),
             restarts::tests(),
             failures::tests(),
             giving_back::tests(),

@@ -2,7 +2,9 @@
 //! (linux/netfilter/nf_tables.h). Attributes are big-endian; register contents are in the order in which
 //! packets or the kernel have them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 use netlink_packet_netfilter::nftables::{
     ExpressionAttribute, Expressions, ListAttribute, Verdict, VerdictAttribute,
@@ -49,14 +51,16 @@ impl Read {
         const FIB_SADDR: u32 = 1;
         const FIB_DADDR: u32 = 2;
         const FIB_IIF: u32 = 8;
+        /// The length of an address, in bytes.
+        const IPV4: u32 = 4;
         match self {
             Self::Iif => meta(4),
             Self::IifGroup => meta(21),
             Self::Mark => meta(3),
             Self::CtState => ct(0),
             Self::CtMark => ct(3),
-            Self::SourceAddress => network_header(12),
-            Self::DestinationAddress => network_header(16),
+            Self::SourceAddress => network_header(12, IPV4),
+            Self::DestinationAddress => network_header(16, IPV4),
             Self::SourceType => fib_type(FIB_SADDR),
             Self::DestinationType => fib_type(FIB_DADDR),
             Self::DestinationTypeOnIif => fib_type(FIB_DADDR | FIB_IIF),
@@ -143,18 +147,73 @@ pub(crate) fn jump(chain: &str) -> Vec<VerdictAttribute> {
 }
 
 /// `snat to address fully-random`.
-pub(crate) fn snat(address: Ipv4Addr) -> Vec<Expr> {
+pub(crate) fn snat(address: impl Into<IpAddr>) -> Vec<Expr> {
     const SNAT: u32 = 0;
     const NFPROTO_IPV4: u32 = 2;
+    const NFPROTO_IPV6: u32 = 10;
     const FULLY_RANDOM: u32 = 1 << 4;
+    let (family, bytes) = match address.into() {
+        IpAddr::V4(address) => (NFPROTO_IPV4, address.octets().to_vec()),
+        IpAddr::V6(address) => (NFPROTO_IPV6, address.octets().to_vec()),
+    };
     let nat = vec![
         be32(1, SNAT),
-        be32(2, NFPROTO_IPV4),
+        be32(2, family),
         be32(3, REGISTER),
         be32(7, FULLY_RANDOM),
     ];
-    let load = vec![be32(1, REGISTER), nested(2, &[data(&address.octets())])];
+    let load = vec![be32(1, REGISTER), nested(2, &[data(&bytes)])];
     vec![expr("immediate", load), expr("nat", nat)]
+}
+
+/// `saddr net`, in the net's family.
+pub(crate) fn source_in(net: IpNet) -> Vec<Expr> {
+    match net {
+        IpNet::V4(_) => address_in(12, net),
+        IpNet::V6(_) => address_in(8, net),
+    }
+}
+
+/// `daddr net`, in the net's family.
+pub(crate) fn destination_in(net: IpNet) -> Vec<Expr> {
+    match net {
+        IpNet::V4(_) => address_in(16, net),
+        IpNet::V6(_) => address_in(24, net),
+    }
+}
+
+fn address_in(offset: u32, net: IpNet) -> Vec<Expr> {
+    let bytes = |address: IpAddr| match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
+    let (mask, network) = (bytes(net.netmask()), bytes(net.network()));
+    let zero = vec![0; mask.len()];
+    let masked = vec![
+        be32(1, REGISTER),
+        be32(2, REGISTER),
+        be32(3, if net.addr().is_ipv4() { 4 } else { 16 }),
+        nested(4, &[data(&mask)]),
+        nested(5, &[data(&zero)]),
+    ];
+    let is = vec![be32(1, REGISTER), be32(2, 0), nested(3, &[data(&network)])];
+    let length = if net.addr().is_ipv4() { 4 } else { 16 };
+    vec![
+        network_header(offset, length),
+        expr("bitwise", masked),
+        expr("cmp", is),
+    ]
+}
+
+/// `reject`, in the net's family: nothing listens there.
+pub(crate) fn reject(net: IpNet) -> Vec<Expr> {
+    const ICMP_UNREACH: u32 = 0;
+    let port_unreachable = match net {
+        IpNet::V4(_) => 3,
+        IpNet::V6(_) => 4,
+    };
+    let code = DefaultNla::new(2, vec![port_unreachable]);
+    vec![expr("reject", vec![be32(1, ICMP_UNREACH), code])]
 }
 
 fn meta(key: u32) -> Expr {
@@ -165,14 +224,13 @@ fn ct(key: u32) -> Expr {
     expr("ct", vec![be32(1, REGISTER), be32(2, key)])
 }
 
-fn network_header(offset: u32) -> Expr {
+fn network_header(offset: u32, length: u32) -> Expr {
     const NETWORK_HEADER: u32 = 1;
-    const ADDRESS: u32 = 4;
     let load = vec![
         be32(1, REGISTER),
         be32(2, NETWORK_HEADER),
         be32(3, offset),
-        be32(4, ADDRESS),
+        be32(4, length),
     ];
     expr("payload", load)
 }
