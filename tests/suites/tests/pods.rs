@@ -23,6 +23,8 @@ mod ipv6;
 mod paths;
 #[path = "pods/prefixes.rs"]
 mod prefixes;
+#[path = "pods/protocols.rs"]
+mod protocols;
 #[path = "pods/restarts.rs"]
 mod restarts;
 #[path = "pods/wiring.rs"]
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         [
             wiring::tests(),
             paths::tests(),
+            protocols::tests(),
             prefixes::tests(),
             ipv6::tests(),
             egress::tests(),
