@@ -22,10 +22,10 @@ use netlink_packet_netfilter::nftables::{
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
 };
-use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use rustix::io::Errno;
 
-use super::expr::{self, CT_NEW, Expr, Read};
+use super::expr::{CT_NEW, Expr, REGISTER, Read, be32, data, expr, nested};
 use super::{Step, transact};
 use crate::netlink::{KernelError, Netlink};
 
@@ -86,11 +86,11 @@ pub(crate) async fn ensure(
         ] {
             make(chain, 0);
         }
-        let translated = [expr::source_in(range), expr::snat(source)].concat();
+        let translated = [source_in(range), translate_to(source)].concat();
         let refused = [
-            expr::destination_in(range),
+            destination_in(range),
             Read::CtState.has(CT_NEW),
-            expr::reject(range),
+            reject(range),
         ];
         make(rule("source", translated), NLM_F_APPEND);
         make(rule("refuse", refused.concat()), NLM_F_APPEND);
@@ -172,4 +172,85 @@ fn rule(chain: &str, expressions: Vec<Expr>) -> NfTablesMessage {
             RuleAttribute::Expressions(expressions),
         ],
     })
+}
+
+/// `saddr net`, in the net's family.
+fn source_in(net: IpNet) -> Vec<Expr> {
+    match net {
+        IpNet::V4(_) => address_in(12, net),
+        IpNet::V6(_) => address_in(8, net),
+    }
+}
+
+/// `daddr net`, in the net's family.
+fn destination_in(net: IpNet) -> Vec<Expr> {
+    match net {
+        IpNet::V4(_) => address_in(16, net),
+        IpNet::V6(_) => address_in(24, net),
+    }
+}
+
+fn address_in(offset: u32, net: IpNet) -> Vec<Expr> {
+    const NETWORK_HEADER: u32 = 1;
+    let (mask, network) = (octets(net.netmask()), octets(net.network()));
+    let zero = vec![0; mask.len()];
+    let length = if net.addr().is_ipv4() { 4 } else { 16 };
+    let masked = vec![
+        be32(1, REGISTER),
+        be32(2, REGISTER),
+        be32(3, length),
+        nested(4, &[data(&mask)]),
+        nested(5, &[data(&zero)]),
+    ];
+    let is = vec![be32(1, REGISTER), be32(2, 0), nested(3, &[data(&network)])];
+    let load = vec![
+        be32(1, REGISTER),
+        be32(2, NETWORK_HEADER),
+        be32(3, offset),
+        be32(4, length),
+    ];
+    vec![
+        expr("payload", load),
+        expr("bitwise", masked),
+        expr("cmp", is),
+    ]
+}
+
+/// `reject`, in the net's family: nothing listens there.
+fn reject(net: IpNet) -> Vec<Expr> {
+    const ICMP_UNREACH: u32 = 0;
+    let port_unreachable = match net {
+        IpNet::V4(_) => 3,
+        IpNet::V6(_) => 4,
+    };
+    let code = DefaultNla::new(2, vec![port_unreachable]);
+    vec![expr("reject", vec![be32(1, ICMP_UNREACH), code])]
+}
+
+/// `snat to address fully-random`.
+fn translate_to(address: IpAddr) -> Vec<Expr> {
+    const SNAT: u32 = 0;
+    const NFPROTO_IPV4: u32 = 2;
+    const NFPROTO_IPV6: u32 = 10;
+    const FULLY_RANDOM: u32 = 1 << 4;
+    let family = if address.is_ipv4() {
+        NFPROTO_IPV4
+    } else {
+        NFPROTO_IPV6
+    };
+    let nat = vec![
+        be32(1, SNAT),
+        be32(2, family),
+        be32(3, REGISTER),
+        be32(7, FULLY_RANDOM),
+    ];
+    let load = vec![be32(1, REGISTER), nested(2, &[data(&octets(address))])];
+    vec![expr("immediate", load), expr("nat", nat)]
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }

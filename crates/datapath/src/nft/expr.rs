@@ -2,9 +2,7 @@
 //! (linux/netfilter/nf_tables.h). Attributes are big-endian; register contents are in the order in which
 //! packets or the kernel have them.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+use std::net::Ipv4Addr;
 
 use netlink_packet_netfilter::nftables::{
     ExpressionAttribute, Expressions, ListAttribute, Verdict, VerdictAttribute,
@@ -15,7 +13,7 @@ use rtnetlink::packet_core::{DefaultNla, Emitable};
 pub(crate) type Expr = ListAttribute<ExpressionAttribute>;
 
 /// The one register that our rules need. Register 0 is the verdict.
-const REGISTER: u32 = 1;
+pub(super) const REGISTER: u32 = 1;
 const VERDICT: u32 = 0;
 
 /// What a rule reads.
@@ -51,16 +49,14 @@ impl Read {
         const FIB_SADDR: u32 = 1;
         const FIB_DADDR: u32 = 2;
         const FIB_IIF: u32 = 8;
-        /// The length of an address, in bytes.
-        const IPV4: u32 = 4;
         match self {
             Self::Iif => meta(4),
             Self::IifGroup => meta(21),
             Self::Mark => meta(3),
             Self::CtState => ct(0),
             Self::CtMark => ct(3),
-            Self::SourceAddress => network_header(12, IPV4),
-            Self::DestinationAddress => network_header(16, IPV4),
+            Self::SourceAddress => network_header(12),
+            Self::DestinationAddress => network_header(16),
             Self::SourceType => fib_type(FIB_SADDR),
             Self::DestinationType => fib_type(FIB_DADDR),
             Self::DestinationTypeOnIif => fib_type(FIB_DADDR | FIB_IIF),
@@ -147,73 +143,18 @@ pub(crate) fn jump(chain: &str) -> Vec<VerdictAttribute> {
 }
 
 /// `snat to address fully-random`.
-pub(crate) fn snat(address: impl Into<IpAddr>) -> Vec<Expr> {
+pub(crate) fn snat(address: Ipv4Addr) -> Vec<Expr> {
     const SNAT: u32 = 0;
     const NFPROTO_IPV4: u32 = 2;
-    const NFPROTO_IPV6: u32 = 10;
     const FULLY_RANDOM: u32 = 1 << 4;
-    let (family, bytes) = match address.into() {
-        IpAddr::V4(address) => (NFPROTO_IPV4, address.octets().to_vec()),
-        IpAddr::V6(address) => (NFPROTO_IPV6, address.octets().to_vec()),
-    };
     let nat = vec![
         be32(1, SNAT),
-        be32(2, family),
+        be32(2, NFPROTO_IPV4),
         be32(3, REGISTER),
         be32(7, FULLY_RANDOM),
     ];
-    let load = vec![be32(1, REGISTER), nested(2, &[data(&bytes)])];
+    let load = vec![be32(1, REGISTER), nested(2, &[data(&address.octets())])];
     vec![expr("immediate", load), expr("nat", nat)]
-}
-
-/// `saddr net`, in the net's family.
-pub(crate) fn source_in(net: IpNet) -> Vec<Expr> {
-    match net {
-        IpNet::V4(_) => address_in(12, net),
-        IpNet::V6(_) => address_in(8, net),
-    }
-}
-
-/// `daddr net`, in the net's family.
-pub(crate) fn destination_in(net: IpNet) -> Vec<Expr> {
-    match net {
-        IpNet::V4(_) => address_in(16, net),
-        IpNet::V6(_) => address_in(24, net),
-    }
-}
-
-fn address_in(offset: u32, net: IpNet) -> Vec<Expr> {
-    let bytes = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let (mask, network) = (bytes(net.netmask()), bytes(net.network()));
-    let zero = vec![0; mask.len()];
-    let masked = vec![
-        be32(1, REGISTER),
-        be32(2, REGISTER),
-        be32(3, if net.addr().is_ipv4() { 4 } else { 16 }),
-        nested(4, &[data(&mask)]),
-        nested(5, &[data(&zero)]),
-    ];
-    let is = vec![be32(1, REGISTER), be32(2, 0), nested(3, &[data(&network)])];
-    let length = if net.addr().is_ipv4() { 4 } else { 16 };
-    vec![
-        network_header(offset, length),
-        expr("bitwise", masked),
-        expr("cmp", is),
-    ]
-}
-
-/// `reject`, in the net's family: nothing listens there.
-pub(crate) fn reject(net: IpNet) -> Vec<Expr> {
-    const ICMP_UNREACH: u32 = 0;
-    let port_unreachable = match net {
-        IpNet::V4(_) => 3,
-        IpNet::V6(_) => 4,
-    };
-    let code = DefaultNla::new(2, vec![port_unreachable]);
-    vec![expr("reject", vec![be32(1, ICMP_UNREACH), code])]
 }
 
 fn meta(key: u32) -> Expr {
@@ -224,13 +165,14 @@ fn ct(key: u32) -> Expr {
     expr("ct", vec![be32(1, REGISTER), be32(2, key)])
 }
 
-fn network_header(offset: u32, length: u32) -> Expr {
+fn network_header(offset: u32) -> Expr {
     const NETWORK_HEADER: u32 = 1;
+    const ADDRESS: u32 = 4;
     let load = vec![
         be32(1, REGISTER),
         be32(2, NETWORK_HEADER),
         be32(3, offset),
-        be32(4, length),
+        be32(4, ADDRESS),
     ];
     expr("payload", load)
 }
@@ -260,7 +202,7 @@ fn bitwise(mask: u32, xor: u32) -> Expr {
     expr("bitwise", change)
 }
 
-fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
+pub(super) fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
     Expressions::Other {
         expression_type: name.to_owned(),
         attributes,
@@ -268,7 +210,7 @@ fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
     .into()
 }
 
-fn be32(kind: u16, value: u32) -> DefaultNla {
+pub(super) fn be32(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
@@ -279,11 +221,11 @@ fn text(kind: u16, value: &str) -> DefaultNla {
 }
 
 /// NFTA_DATA_VALUE.
-fn data(value: &[u8]) -> DefaultNla {
+pub(super) fn data(value: &[u8]) -> DefaultNla {
     DefaultNla::new(1, value.to_vec())
 }
 
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+pub(super) fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
     const NLA_F_NESTED: u16 = 0x8000;
     let mut bytes = vec![0; attributes.buffer_len()];
     attributes.emit(&mut bytes);
