@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cni_spec::{AddRequest, AddResult, Code, Error, Interface, IpConfig, Route};
 use datapath::layout::{POD_GATEWAY, POD_GATEWAY_V6};
-use datapath::pod::{self, PodError, PodLink, PodWiring};
+use datapath::pod::{self, PodError, PodLink, PodWiring, egress};
 use datapath::{NetNs, NetNsError};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -68,7 +68,7 @@ async fn make(
         grant.addresses, grant.mtu
     ));
     let link = pod_link(request, settings, grant);
-    match pod::connect(&netns, &link).await {
+    match wire(&netns, &link, settings, journal).await {
         Ok(wiring) => Ok(result(request, &link, &wiring)),
         // A link is there, so its address must stay this attachment's: until the DEL that follows a failed
         // ADD, or because another ADD of it came in between.
@@ -76,6 +76,26 @@ async fn make(
             Err(kernel(&error))
         }
         Err(error) => Err(give_back(kernel(&error), request, settings, journal).await),
+    }
+}
+
+/// Makes the link, with a way out to the family that the pod has no address in where that is wanted.
+async fn wire(
+    netns: &NetNs,
+    link: &PodLink,
+    settings: &Settings,
+    journal: &mut Journal,
+) -> Result<PodWiring, PodError> {
+    let wiring = pod::connect(netns, link).await?;
+    let Some(egress) = settings.egress_for(&link.addresses) else {
+        return Ok(wiring);
+    };
+    match egress::connect(netns, &link.ifname, &wiring, egress).await {
+        Ok(address) => {
+            journal.debug(format_args!("{egress:?} by the node, as {address}"));
+            Ok(wiring)
+        }
+        Err(failure) => Err(pod::undo(link, failure).await),
     }
 }
 
@@ -145,10 +165,14 @@ async fn again(
     // It holds addresses, so this gives none: it answers what they are, and with which MTU.
     let grant = ipamd.add(request, left(deadline)).await?;
     let link = pod_link(request, settings, grant);
-    match pod::find(netns, &link)
-        .await
-        .map_err(|error| kernel(&error))?
-    {
+    let found = pod::find(netns, &link).await;
+    let mut found = found.map_err(|error| kernel(&error))?;
+    if let Some(egress) = settings.egress_for(&link.addresses) {
+        let address = egress::find(netns, &link.ifname, egress).await;
+        let address = address.map_err(|error| kernel(&error))?;
+        found = found.filter(|_| address.is_some());
+    }
+    match found {
         Some(wiring) => {
             journal.debug("made by an earlier ADD");
             Ok(result(request, &link, &wiring))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use cni_spec::{CheckRequest, Code, Error, SeenLink};
 use datapath::NetNs;
 use datapath::layout::{self, Mac};
-use datapath::pod::{self, Expected};
+use datapath::pod::{self, Expected, egress};
 use ipnet::IpNet;
 
 use crate::add::{bad_netns, kernel};
@@ -60,6 +60,13 @@ async fn look(request: &CheckRequest, settings: &Settings) -> Result<(), Error> 
     let found = pod::check(&netns, &expected).await;
     let found = found.map_err(|error| kernel(&error))?;
     faults.extend(found.iter().map(ToString::to_string));
+    if let Some(egress) = settings.egress_for(&expected.addresses)
+        && !expected.addresses.is_empty()
+    {
+        let found = egress::check(&netns, &expected, egress).await;
+        let found = found.map_err(|error| kernel(&error))?;
+        faults.extend(found.iter().map(ToString::to_string));
+    }
     if faults.is_empty() {
         return Ok(());
     }

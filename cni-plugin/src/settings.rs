@@ -1,9 +1,11 @@
 //! The plugin's own fields in the conflist.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cni_spec::{Code, Error, NetworkConfig};
+use datapath::pod::egress::Egress;
 use serde::Deserialize;
 
 use crate::journal::Level;
@@ -16,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) ipamd_socket: PathBuf,
     /// The pod link's MTU in bytes; none takes what ipamd says.
     pub(crate) mtu: Option<u32>,
+    /// The family that pods without an address in it reach by their node's; none leaves them without.
+    pub(crate) egress: Option<Family>,
     /// How long an ADD waits for ipamd's answer.
     pub(crate) add_timeout_seconds: u64,
     /// Where to log; none logs nothing.
@@ -24,11 +28,20 @@ pub(crate) struct Settings {
     pub(crate) log_level: Level,
 }
 
+/// `"v4"` or `"v6"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             ipamd_socket: PathBuf::from(proto::DEFAULT_SOCKET),
             mtu: None,
+            egress: None,
             // The kubelet gives up on a sandbox after 4 minutes, and EC2 attaches an ENI well within one.
             add_timeout_seconds: 55,
             log_file: None,
@@ -90,6 +103,15 @@ impl Settings {
         Self::of(config).unwrap_or_default()
     }
 
+    /// The way out that a pod with these addresses gets besides.
+    pub(crate) fn egress_for(&self, addresses: &[IpAddr]) -> Option<Egress> {
+        let egress = match self.egress? {
+            Family::V4 => Egress::V4,
+            Family::V6 => Egress::V6,
+        };
+        egress.is_for(addresses).then_some(egress)
+    }
+
     /// How long an ADD waits for ipamd's answer.
     pub(crate) fn add_timeout(&self) -> Duration {
         Duration::from_secs(self.add_timeout_seconds)
@@ -133,7 +155,7 @@ mod tests {
     fn what_is_said_is_taken() {
         let settings = read(&json!({
             "ipamdSocket": "/tmp/x/i.sock", "mtu": 1500, "addTimeoutSeconds": 5,
-            "logFile": "/tmp/x/log", "logLevel": "debug",
+            "logFile": "/tmp/x/log", "logLevel": "debug", "egress": "v4",
         }))
         .unwrap();
         assert_eq!(settings.spool().to_str(), Some("/tmp/x/spool"));
@@ -142,6 +164,7 @@ mod tests {
             (Some(1500), 5)
         );
         assert_eq!(settings.log_level, Level::Debug);
+        assert_eq!(settings.egress, Some(Family::V4));
     }
 
     #[test]
@@ -161,6 +184,7 @@ mod tests {
             (json!({"addTimeoutSeconds": 0}), "addTimeoutSeconds 0"),
             (json!({"addTimeoutSeconds": 241}), "addTimeoutSeconds 241"),
             (json!({"logLevel": "loud"}), "loud"),
+            (json!({"egress": "v5"}), "v5"),
         ];
         for (fields, named) in cases {
             let error = read(&fields).unwrap_err();

@@ -1,6 +1,7 @@
 //! Configuration: flags, each with an environment variable, by aws-node's names where aws-node has one.
 
 mod ec2;
+mod egress;
 mod eni_config;
 mod enis;
 mod pool;
@@ -14,10 +15,12 @@ use std::time::Duration;
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datapath::layout::LEAST_MTU_V6;
+use datapath::pod::egress::Egress;
 use ipam::{Families, Mode, Settings, Sweep};
 use ipnet::Ipv4Net;
 
 use self::ec2::Ec2Args;
+use self::egress::EgressArgs;
 use self::eni_config::EniConfigError;
 use self::enis::EniArgs;
 use self::pool::PoolArgs;
@@ -75,6 +78,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     ec2: Ec2Args,
+
+    #[command(flatten)]
+    egress: EgressArgs,
 
     /// The MTU of ENIs, in bytes
     #[arg(long, env = "AWS_VPC_ENI_MTU", default_value_t = MTU.1, value_name = "BYTES",
@@ -157,10 +163,14 @@ pub(crate) enum ConfigError {
     )]
     PodMtu { pod: u32, eni: u32 },
     #[error(
-        "{setting} is {mtu} and ENABLE_IPv6 is true: a link with less than {LEAST_MTU_V6} bytes has no IPv6. Raise the MTU, \
-         or turn ENABLE_IPv6 off"
+        "{setting} is {mtu} and {cause} is true: a link with less than {LEAST_MTU_V6} bytes has no IPv6. Raise the MTU, \
+         or turn {cause} off"
     )]
-    Ipv6Mtu { setting: &'static str, mtu: u32 },
+    Ipv6Mtu {
+        setting: &'static str,
+        mtu: u32,
+        cause: &'static str,
+    },
     #[error(
         "ENABLE_IPv4 and ENABLE_IPv6 are both false: pods would have no address. Turn one on, or both"
     )]
@@ -227,12 +237,24 @@ impl Config {
             ("AWS_VPC_ENI_MTU", self.eni_mtu),
             ("POD_MTU", self.pod_mtu()),
         ];
+        let cause = match (families, self.egress.of(families)) {
+            (Families::V4, Some(Egress::V6)) => "ENABLE_V6_EGRESS",
+            (Families::V4, _) => return Ok(()),
+            _ => "ENABLE_IPv6",
+        };
         match mtus.into_iter().find(|(_, mtu)| *mtu < LEAST_MTU_V6) {
-            Some((setting, mtu)) if families != Families::V4 => {
-                Err(ConfigError::Ipv6Mtu { setting, mtu })
-            }
-            _ => Ok(()),
+            Some((setting, mtu)) => Err(ConfigError::Ipv6Mtu {
+                setting,
+                mtu,
+                cause,
+            }),
+            None => Ok(()),
         }
+    }
+
+    /// The family that pods without it are to reach by their node.
+    pub(crate) fn egress(&self) -> Option<Egress> {
+        self.egress.of(self.families()?)
     }
 
     /// Of what a pod gets an address each; none if of nothing.
@@ -366,6 +388,11 @@ mod tests {
                 "ENABLE_IPv6 must be true (or 1, t, T, TRUE, True) or false",
             ),
             (
+                "--enable-v6-egress=maybe",
+                "maybe",
+                "ENABLE_V6_EGRESS must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
                 "--exclude-snat-cidrs=10.0.0.0/33",
                 "10.0.0.0/33",
                 "IPv4 CIDRs joined by commas",
@@ -404,16 +431,39 @@ mod tests {
             let checked = config(arguments).unwrap().check();
             checked.map_err(|error| error.to_string())
         };
-        let wrong = |setting| {
-            let error = ConfigError::Ipv6Mtu { setting, mtu: 1279 };
+        let wrong = |setting, cause| {
+            let error = ConfigError::Ipv6Mtu {
+                setting,
+                mtu: 1279,
+                cause,
+            };
             Err(error.to_string())
         };
         assert_eq!(check(&["--eni-mtu=1279"]), Ok(()));
         let eni = ["--enable-ipv6=true", "--eni-mtu=1279"];
-        assert_eq!(check(&eni), wrong("AWS_VPC_ENI_MTU"));
+        assert_eq!(check(&eni), wrong("AWS_VPC_ENI_MTU", "ENABLE_IPv6"));
         let pod = ["--enable-ipv6=true", "--pod-mtu=1279"];
-        assert_eq!(check(&pod), wrong("POD_MTU"));
+        assert_eq!(check(&pod), wrong("POD_MTU", "ENABLE_IPv6"));
         assert_eq!(check(&["--enable-ipv6=true", "--pod-mtu=1280"]), Ok(()));
+        let egress = ["--enable-v6-egress=true", "--pod-mtu=1279"];
+        assert_eq!(check(&egress), wrong("POD_MTU", "ENABLE_V6_EGRESS"));
+    }
+
+    #[test]
+    fn pods_of_one_family_reach_the_other_by_their_node_as_aws_node_has_it() {
+        let egress = |arguments: &[&str]| config(arguments).unwrap().egress();
+        let ipv6 = ["--enable-ipv4=false", "--enable-ipv6=true"];
+        assert_eq!(egress(&ipv6), Some(Egress::V4));
+        assert_eq!(
+            egress(&[&ipv6[..], &["--enable-v4-egress=F"]].concat()),
+            None
+        );
+        assert_eq!(egress(&[]), None);
+        assert_eq!(egress(&["--enable-v6-egress=1"]), Some(Egress::V6));
+        assert_eq!(
+            egress(&["--enable-ipv6=true", "--enable-v6-egress=1"]),
+            None
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloud::Ec2;
-use datapath::{EniPlan, EniSlots, Host, HostError, NodePlan};
+use datapath::{EgressPlan, EniPlan, EniSlots, Host, HostError, NodePlan};
 use ipam::{Call, CallId, Effect, EniSetUp, Event, Held, Place};
 use ipnet::IpNet;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,8 @@ pub(crate) struct Hands {
     pub(crate) host: Arc<Host>,
     /// What pods share, but for the addresses: the pool says which.
     pub(crate) node: NodePlan,
+    /// How pods reach the family that they have no address in, if at all.
+    pub(crate) egress: Option<EgressPlan>,
     pub(crate) eni_mtu: u32,
     pub(crate) tasks: TaskTracker,
     pub(crate) outcomes: Outcomes,
@@ -105,6 +107,7 @@ impl Hands {
             ..self.node.clone()
         };
         self.host.prepare(&plan).await?;
+        self.host.prepare_egress(self.egress).await?;
         tracing::info!(enis = plan.held.len(), "prepared the node's network");
         self.host.pods().await
     }

@@ -10,6 +10,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use datapath::pod::egress::Egress;
+
 /// Where the image keeps the plugin.
 const PLUGIN_IN_IMAGE: &str = "/opt/weir/weir-cni";
 
@@ -63,10 +65,10 @@ impl ConflistArgs {
     ///
     /// # Errors
     /// When the file can't be written; what was there before stands.
-    pub(crate) fn write(&self) -> Result<Option<PathBuf>, InstallError> {
+    pub(crate) fn write(&self, egress: Option<Egress>) -> Result<Option<PathBuf>, InstallError> {
         let folder = self.conflist_dir.as_deref();
         folder
-            .map(|folder| write_conflist(folder, &self.plugin_dir))
+            .map(|folder| write_conflist(folder, &self.plugin_dir, egress))
             .transpose()
     }
 }
@@ -105,7 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
     })?;
     put(&args.bin_dir, "weir-cni", 0o755, &plugin)?;
     if let Some(conf_dir) = &args.conf_dir {
-        write_conflist(conf_dir, &args.bin_dir)?;
+        write_conflist(conf_dir, &args.bin_dir, None)?;
     }
     Ok(())
 }
@@ -117,9 +119,13 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
 ///
 /// # Errors
 /// When the file can't be written; what was there before stands.
-fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallError> {
+fn write_conflist(
+    conf_dir: &Path,
+    bin_dir: &Path,
+    egress: Option<Egress>,
+) -> Result<PathBuf, InstallError> {
     let path = conf_dir.join(CONFLIST);
-    let content = conflist(bin_dir.join("portmap").is_file());
+    let content = conflist(egress, bin_dir.join("portmap").is_file());
     // Not written again: runtimes reload at each change, and a disk that has filled up must not end an ipamd
     // that restarts on a node that works.
     if fs::read(&path).is_ok_and(|found| found == content.as_bytes()) {
@@ -131,7 +137,14 @@ fn write_conflist(conf_dir: &Path, bin_dir: &Path) -> Result<PathBuf, InstallErr
 /// The conflist. Its name is aws-node's, so that a DEL of a pod that aws-node made brings its previous result; its
 /// version is 1.0.0, because containerd 1.x fails every ADD with 1.1.0; runtimes that read `cniVersions` (libcni 1.2 and
 /// later) take the highest that they know, and have STATUS and GC by it.
-fn conflist(has_portmap: bool) -> String {
+///
+/// `egress` is the family that pods reach by their node; without it the plugin gives them no way there.
+fn conflist(egress: Option<Egress>, has_portmap: bool) -> String {
+    let egress = match egress {
+        Some(Egress::V4) => ",\n      \"egress\": \"v4\"",
+        Some(Egress::V6) => ",\n      \"egress\": \"v6\"",
+        None => "",
+    };
     let portmap = if has_portmap {
         r#",
     {
@@ -149,7 +162,7 @@ fn conflist(has_portmap: bool) -> String {
   "name": "aws-cni",
   "plugins": [
     {{
-      "type": "weir-cni"
+      "type": "weir-cni"{egress}
     }}{portmap}
   ]
 }}
@@ -263,12 +276,26 @@ mod tests {
     #[test]
     fn the_conflist_chains_portmap_only_where_it_is_installed() {
         let node = node();
-        let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+        let written = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
         assert_eq!(types(&written), [json!("weir-cni")]);
         fs::write(node.args.bin_dir.join("portmap"), "").unwrap();
-        let written = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+        let written = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
         assert_eq!(types(&written), [json!("weir-cni"), json!("portmap")]);
         assert_eq!(names(&node.conf_dir), ["10-aws.conflist"]);
+    }
+
+    #[test]
+    fn the_conflist_tells_the_plugin_which_family_pods_reach_by_their_node() {
+        let node = node();
+        for (egress, told) in [
+            (Some(Egress::V4), json!("v4")),
+            (Some(Egress::V6), json!("v6")),
+            (None, Value::Null),
+        ] {
+            let written = write_conflist(&node.conf_dir, &node.args.bin_dir, egress).unwrap();
+            let conflist: Value = serde_json::from_slice(&fs::read(written).unwrap()).unwrap();
+            assert_eq!(conflist["plugins"][0]["egress"], told, "{conflist:#}");
+        }
     }
 
     #[test]
@@ -276,7 +303,7 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let node = node();
         let write = || {
-            let path = write_conflist(&node.conf_dir, &node.args.bin_dir).unwrap();
+            let path = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
             (fs::metadata(&path).unwrap().ino(), path)
         };
         let (first, path) = write();
@@ -295,11 +322,11 @@ mod tests {
             conflist_dir: None,
             plugin_dir: node.args.bin_dir.clone(),
         };
-        assert_eq!(wanted.write().unwrap(), None);
+        assert_eq!(wanted.write(None).unwrap(), None);
         assert!(names(&node.conf_dir).is_empty());
         wanted.conflist_dir = Some(node.conf_dir.clone());
         assert_eq!(
-            wanted.write().unwrap(),
+            wanted.write(None).unwrap(),
             Some(node.conf_dir.join("10-aws.conflist"))
         );
     }

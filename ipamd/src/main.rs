@@ -5,6 +5,7 @@
 mod clock;
 mod config;
 mod effects;
+mod egress;
 mod engine;
 mod eni_tags;
 mod grpc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 
 use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
-use datapath::{Host, NodePlan};
+use datapath::{EgressPlan, Host, NodePlan};
 use ipam::{Event, Families, Ledger, Mac, Node, SecurityGroupId, SeenEni, State};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -163,6 +164,7 @@ struct Started {
     ec2: Arc<Ec2>,
     host: Arc<Host>,
     node: NodePlan,
+    egress: Option<EgressPlan>,
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
@@ -201,6 +203,8 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         tracing::info!(%address, "pods get IPv6 addresses");
     }
 
+    let egress = egress::plan(config, &facts, &node, &metadata).await?;
+
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map_err(|source| Failure::System {
             step: "reading the boot's id",
@@ -225,6 +229,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         ec2,
         host: Arc::new(Host::open()?),
         node: plan(config, &facts, ipv6),
+        egress,
     })
 }
 
@@ -240,6 +245,7 @@ async fn serve(
             ec2: started.ec2,
             host: started.host,
             node: started.node,
+            egress: started.egress,
             eni_mtu: config.eni_mtu,
             tasks: tasks.clone(),
             outcomes,
@@ -284,7 +290,7 @@ async fn serve(
         served = &mut server => served.unwrap_or(Ok(())).map_err(Failure::from),
         _ = &mut pool => Err(Failure::PoolEnded),
         // Restarted, ipamd tries again; going on would leave a node that is never ready, and a log to say why.
-        Err(error) = make_node_ready(&config.conflist, &engine) => Err(error.into()),
+        Err(error) = make_node_ready(&config.conflist, started.egress, &engine) => Err(error.into()),
     };
     tracing::info!("shutting down: waiters are refused, the books are flushed");
     closing.cancel();
@@ -306,10 +312,14 @@ async fn serve(
 }
 
 /// Writes the conflist once the pool has started; a runtime that finds it sends pods.
-async fn make_node_ready(conflist: &ConflistArgs, engine: &Engine) -> Result<(), InstallError> {
+async fn make_node_ready(
+    conflist: &ConflistArgs,
+    egress: Option<EgressPlan>,
+    engine: &Engine,
+) -> Result<(), InstallError> {
     // A pool that is gone is told elsewhere.
     if engine.started().await.is_ok()
-        && let Some(path) = conflist.write()?
+        && let Some(path) = conflist.write(egress.map(EgressPlan::egress))?
     {
         tracing::info!(conflist = %path.display(), "wrote the conflist: the node is ready");
     }

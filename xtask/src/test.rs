@@ -50,6 +50,8 @@ enum Suite {
     Pods,
     /// A minute of everything at once on a node: verbs, kills, and others that delete links, rules and routes
     Host,
+    /// Services beside kube-proxy, with packets (as kube-proxy wrote its rules; the real one needs Go and its module proxy)
+    KubeProxy,
     /// cnitool and containerd drive the plugin (needs Go and its module proxy; root, containerd and runc)
     Runtimes,
     /// ipamd against LocalStack's EC2, moto's and the simulated one (the first two need Python and its package index)
@@ -92,6 +94,14 @@ impl Suite {
                 "--bin",
                 "weir-cni",
             ],
+            Self::KubeProxy => &[
+                "--test",
+                "kube-proxy",
+                "--bin",
+                "ipamd",
+                "--bin",
+                "weir-cni",
+            ],
             Self::Runtimes => &["--test", "runtimes", "--bin", "ipamd", "--bin", "weir-cni"],
             Self::Demo => &[
                 "--test", "demo", "--bin", "demo", "--bin", "ipamd", "--bin", "weir-cni", "--bin",
@@ -107,8 +117,8 @@ impl Suite {
             Self::Localstack | Self::Botocore | Self::Conformance | Self::Runtimes => {
                 Duration::from_secs(600)
             }
-            // The slowest: hundreds of pods, and minutes of the pool's own waiting.
-            Self::Pods => Duration::from_secs(900),
+            // Hundreds of pods and minutes of the pool's own waiting; and a first build that takes minutes.
+            Self::Pods | Self::KubeProxy => Duration::from_secs(900),
             _ => Duration::from_secs(480),
         }
     }

@@ -1,5 +1,6 @@
 //! What the pods of a node share: forwarding, rules, ENIs, held addresses and the nftables table.
 
+mod egress;
 mod eni;
 mod ipv6;
 mod sources;
@@ -12,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
 
+pub use self::egress::EgressPlan;
 use crate::layout::{
     CONNMARK, MAIN_TABLE, Mac, PODS_TABLE, Place, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS,
     UNREACHABLE_METRIC,

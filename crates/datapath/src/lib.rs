@@ -16,7 +16,7 @@ pub mod pod;
 mod rtnl;
 mod sysctl;
 
-pub use host::{EniPlan, EniSlots, Host, HostError, NodePlan};
+pub use host::{EgressPlan, EniPlan, EniSlots, Host, HostError, NodePlan};
 pub use layout::{Mac, Place};
 pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};

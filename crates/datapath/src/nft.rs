@@ -3,6 +3,7 @@
 //! It is `table ip weir`, not `inet`: what it does (marks for NodePort, source translation) exists for IPv4
 //! alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2.
 
+pub(crate) mod egress;
 mod expr;
 mod ruleset;
 
@@ -210,15 +211,25 @@ impl Table {
     }
 
     async fn transact(&self, steps: Vec<Step>) -> Result<(), KernelError> {
-        let control = |inner: ControlMessage| {
-            let family = NetfilterProtoFamily::Unspec;
-            NetfilterMessage::new(NetfilterHeader::new(family, 0, NFNL_SUBSYS_NFTABLES), inner)
-        };
-        let (begin, end) = (ControlMessage::BatchBegin, ControlMessage::BatchEnd);
-        self.netlink
-            .transact(control(begin), steps, control(end))
-            .await
+        transact(&self.netlink, steps).await
     }
+
+    /// The socket, for what is not in this table.
+    pub(crate) fn netlink(&self) -> &Netlink<NetfilterMessage> {
+        &self.netlink
+    }
+}
+
+async fn transact(
+    netlink: &Netlink<NetfilterMessage>,
+    steps: Vec<Step>,
+) -> Result<(), KernelError> {
+    let control = |inner: ControlMessage| {
+        let family = NetfilterProtoFamily::Unspec;
+        NetfilterMessage::new(NetfilterHeader::new(family, 0, NFNL_SUBSYS_NFTABLES), inner)
+    };
+    let (begin, end) = (ControlMessage::BatchBegin, ControlMessage::BatchEnd);
+    netlink.transact(control(begin), steps, control(end)).await
 }
 
 fn message(inner: NfTablesMessage) -> NetfilterMessage {

@@ -1,6 +1,7 @@
 //! One pod's link: made in one go, gone with one link.
 
 mod check;
+pub mod egress;
 mod present;
 
 use std::io;
@@ -74,6 +75,11 @@ pub enum PodError {
     /// The link would have no IPv6.
     #[error("a link with an MTU of {0} bytes has no IPv6: it needs {LEAST_MTU_V6}")]
     MtuTooSmall(u32),
+    /// All addresses for pods without the family are taken.
+    #[error(
+        "all addresses of {0} are taken by this node's pods: run fewer of them here, or give pods both families"
+    )]
+    NoEgress(IpNet),
     /// The kernel refused a step.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -148,13 +154,31 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
     };
     match wired {
         Ok(()) => Ok(wiring),
-        Err(failure) => match delete(&host, &wiring.host_veth).await {
-            Ok(_) => Err(failure),
-            Err(roll_back) => Err(PodError::RollBack {
-                host_veth: wiring.host_veth,
-                failure: Box::new(failure),
-                roll_back,
-            }),
+        Err(failure) => Err(roll_back(&host, wiring.host_veth, failure).await),
+    }
+}
+
+/// Deletes the link that [`connect`] made, because of a failure after it, which it answers; as
+/// [`PodError::RollBack`] if the link can't be deleted.
+pub async fn undo(link: &PodLink, failure: PodError) -> PodError {
+    let host_veth = layout::host_veth_name(&link.container_id, &link.ifname);
+    match rtnl::open() {
+        Ok(host) => roll_back(&host, host_veth, failure).await,
+        Err(roll_back) => PodError::RollBack {
+            host_veth,
+            failure: Box::new(failure),
+            roll_back,
+        },
+    }
+}
+
+async fn roll_back(host: &Rtnl, host_veth: String, failure: PodError) -> PodError {
+    match delete(host, &host_veth).await {
+        Ok(_) => failure,
+        Err(roll_back) => PodError::RollBack {
+            host_veth,
+            failure: Box::new(failure),
+            roll_back,
         },
     }
 }

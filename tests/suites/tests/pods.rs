@@ -14,6 +14,8 @@ use suites::harness;
 
 #[path = "pods/cases.rs"]
 mod cases;
+#[path = "pods/egress.rs"]
+mod egress;
 #[path = "pods/failures.rs"]
 mod failures;
 #[path = "pods/giving_back.rs"]
@@ -24,6 +26,8 @@ mod ipv6;
 mod paths;
 #[path = "pods/prefixes.rs"]
 mod prefixes;
+#[path = "pods/protocols.rs"]
+mod protocols;
 #[path = "pods/restarts.rs"]
 mod restarts;
 #[path = "pods/under_traffic.rs"]
@@ -39,8 +43,10 @@ fn main() -> ExitCode {
         [
             wiring::tests(),
             paths::tests(),
+            protocols::tests(),
             prefixes::tests(),
             ipv6::tests(),
+            egress::tests(),
             restarts::tests(),
             failures::tests(),
             cases::tests(),

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rustix::io::Errno;
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 
 use crate::netns::Netns;
 
@@ -61,12 +63,21 @@ pub fn tcp(from: &Netns, to: &Netns, address: impl Into<IpAddr>) -> anyhow::Resu
 ///
 /// # Errors
 /// As [`tcp`].
-pub fn udp(from: &Netns, to: &Netns, address: Ipv4Addr, size: usize) -> anyhow::Result<Seen> {
+pub fn udp(
+    from: &Netns,
+    to: &Netns,
+    address: impl Into<IpAddr>,
+    size: usize,
+) -> anyhow::Result<Seen> {
+    let address = address.into();
     let open = |netns: &Netns| -> anyhow::Result<UdpSocket> {
         let socket = netns
-            .run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))
+            .run(|| UdpSocket::bind((any(address), 0)))
             .with_context(|| format!("opening a socket in {}", netns.name()))?;
-        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?;
+        match address {
+            IpAddr::V4(_) => set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DO)?,
+            IpAddr::V6(_) => set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DO)?,
+        }
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(socket)
     };

@@ -13,7 +13,7 @@ use rtnetlink::packet_core::{DefaultNla, Emitable};
 pub(crate) type Expr = ListAttribute<ExpressionAttribute>;
 
 /// The one register that our rules need. Register 0 is the verdict.
-const REGISTER: u32 = 1;
+pub(super) const REGISTER: u32 = 1;
 const VERDICT: u32 = 0;
 
 /// What a rule reads.
@@ -202,7 +202,7 @@ fn bitwise(mask: u32, xor: u32) -> Expr {
     expr("bitwise", change)
 }
 
-fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
+pub(super) fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
     Expressions::Other {
         expression_type: name.to_owned(),
         attributes,
@@ -210,7 +210,7 @@ fn expr(name: &str, attributes: Vec<DefaultNla>) -> Expr {
     .into()
 }
 
-fn be32(kind: u16, value: u32) -> DefaultNla {
+pub(super) fn be32(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
@@ -221,11 +221,11 @@ fn text(kind: u16, value: &str) -> DefaultNla {
 }
 
 /// NFTA_DATA_VALUE.
-fn data(value: &[u8]) -> DefaultNla {
+pub(super) fn data(value: &[u8]) -> DefaultNla {
     DefaultNla::new(1, value.to_vec())
 }
 
-fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
+pub(super) fn nested(kind: u16, attributes: &[DefaultNla]) -> DefaultNla {
     const NLA_F_NESTED: u16 = 0x8000;
     let mut bytes = vec![0; attributes.buffer_len()];
     attributes.emit(&mut bytes);

@@ -66,6 +66,11 @@ pub enum Fault {
     /// The pod has lost an address.
     #[error("the pod's link has not the address {0}")]
     Address(IpAddr),
+    /// The pod has no address by which its node translates what it sends to the other family.
+    #[error(
+        "the pod's link has no address of {0}, by which it reaches what it has no VPC address for"
+    )]
+    NoEgress(IpNet),
     /// The pod has no way out.
     #[error("the pod has no default route by {0}")]
     DefaultRoute(IpAddr),
@@ -73,8 +78,8 @@ pub enum Fault {
     #[error("the pod does not know its gateway {0} by the MAC {1}")]
     Gateway(IpAddr, Mac),
     /// The host does not send the pod its packets.
-    #[error("the host has no route to {0} in table {PODS_TABLE}")]
-    HostRoute(IpAddr),
+    #[error("the host has no route to {0} in table {1}")]
+    HostRoute(IpAddr, u32),
     /// The host does not know the pod.
     #[error("the host does not know {0} by the MAC {1}")]
     HostNeighbour(IpAddr, Mac),
@@ -132,7 +137,7 @@ pub async fn check(netns: &NetNs, expected: &Expected) -> Result<Vec<Fault>, Pod
             let neighbours = neighbours(&host, family, link).await?;
             for address in addresses {
                 if !leads(&routes, Some(*address), None) {
-                    faults.push(Fault::HostRoute(*address));
+                    faults.push(Fault::HostRoute(*address, PODS_TABLE));
                 }
                 if !knows(&neighbours, *address, expected.pod_mac) {
                     faults.push(Fault::HostNeighbour(*address, expected.pod_mac));
@@ -211,7 +216,7 @@ pub(super) async fn routes(
 }
 
 /// Whether one of them leads to this host (or anywhere), by this gateway (or directly).
-fn leads(routes: &[RouteMessage], to: Option<IpAddr>, gateway: Option<IpAddr>) -> bool {
+pub(super) fn leads(routes: &[RouteMessage], to: Option<IpAddr>, gateway: Option<IpAddr>) -> bool {
     let destination = to.map(|to| RouteAttribute::Destination(to.into()));
     let length = to.map_or(0, |to| IpNet::from(to).prefix_len());
     let gateway = gateway.map(|gateway| RouteAttribute::Gateway(gateway.into()));
@@ -222,7 +227,7 @@ fn leads(routes: &[RouteMessage], to: Option<IpAddr>, gateway: Option<IpAddr>) -
     })
 }
 
-async fn neighbours(
+pub(super) async fn neighbours(
     side: &Rtnl,
     family: AddressFamily,
     link: u32,
@@ -240,7 +245,7 @@ async fn neighbours(
         .collect())
 }
 
-fn knows(neighbours: &[NeighbourMessage], host: IpAddr, mac: Mac) -> bool {
+pub(super) fn knows(neighbours: &[NeighbourMessage], host: IpAddr, mac: Mac) -> bool {
     let at = NeighbourAttribute::Destination(match host {
         IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
         IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),

@@ -8,7 +8,7 @@ use rtnetlink::packet_route::route::RouteAttribute;
 use rustix::io::Errno;
 
 use super::check::{FAMILIES, routes};
-use super::{PodError, PodLink, PodWiring};
+use super::{PodError, PodLink, PodWiring, egress};
 use crate::layout::{self, Mac, PODS_TABLE};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
@@ -77,6 +77,7 @@ async fn has_addresses(pod: &Rtnl, index: u32, link: &PodLink) -> Result<bool, K
     let mut found = addresses_of(pod, index).await?;
     let mut wanted: Vec<_> = link.addresses.iter().map(|ip| IpNet::from(*ip)).collect();
     wanted.sort_unstable();
+    found.retain(|net| !egress::is_local(net));
     found.sort_unstable();
     Ok(found == wanted)
 }

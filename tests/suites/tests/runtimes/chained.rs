@@ -24,6 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             host_port,
         ),
         async_test("bandwidth_after_ours_limits_both_ways", bandwidth),
+        async_test("firewall_after_ours_lets_out_pods_on_each_eni", firewall),
         async_test("what_tuning_changes_after_ours_is_no_fault", tuning),
         async_test("a_mac_that_tuning_changes_is_told_by_check", tuned_mac),
         async_test(
@@ -155,6 +156,54 @@ fn transfer(from: &Netns, to: &Netns, address: Ipv4Addr) -> anyhow::Result<Durat
         let end = receiver.join().expect("the receiver does not panic")?;
         Ok(end.saturating_duration_since(start))
     })
+}
+
+/// On a node that forwards nothing else, as some container engines leave it, firewall lets each pod out by its address.
+async fn firewall() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let host = Host::start(&lab, None).await?;
+    let node = host.node.lab().netns();
+    if let Err(why) = text_of(node, "iptables", &["-P", "FORWARD", "DROP"]) {
+        println!(
+            "SKIPPED runtimes::firewall_after_ours_lets_out_pods_on_each_eni: no iptables: {why:#}"
+        );
+        return Ok(());
+    }
+    host.add_plugin(&program("firewall"))?;
+    let b = lab.node("b");
+    let out = |netns: &Netns, patience| {
+        let probe = Tcp {
+            patience,
+            ..Tcp::to(b.primary_address())
+        };
+        probe.send(netns, b.netns())
+    };
+    let shut = lab.pod_netns("shut")?;
+    let without = Pod::in_netns(&host, &shut);
+    without.call("add")?.address()?;
+    assert!(out(&shut, IMPATIENCE)?.is_lost(), "the node forwards all");
+    without.silently("del")?;
+
+    chain(&host, json!({"type": "firewall", "backend": "iptables"}))?;
+    let mut pods = Vec::new();
+    for number in 0..10 {
+        let netns = lab.pod_netns(&format!("pod-{number}"))?;
+        let pod = Pod::in_netns(&host, &netns);
+        let address = pod.call("add")?.address()?;
+        pods.push((netns, pod, address));
+    }
+    lab.settle()?;
+    for (netns, pod, address) in [&pods[0], &pods[9]] {
+        let seen = out(netns, PATIENCE)?;
+        assert_eq!(seen.answered_from(), Some((*address).into()), "{seen:?}");
+        pod.silently("check")?;
+    }
+    for (_, pod, address) in &pods {
+        pod.silently("del")?;
+        let rules = text_of(node, "iptables", &["-S"])?;
+        assert!(!rules.contains(&format!("{address}/")), "{rules}");
+    }
+    host.is_clean().await
 }
 
 async fn tuning() -> anyhow::Result<()> {

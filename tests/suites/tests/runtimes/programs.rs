@@ -14,6 +14,7 @@ fn programs() -> GoPrograms {
                 "github.com/containernetworking/plugins/plugins/meta/portmap@v1.9.1",
                 "github.com/containernetworking/plugins/plugins/meta/bandwidth@v1.9.1",
                 "github.com/containernetworking/plugins/plugins/meta/tuning@v1.9.1",
+                "github.com/containernetworking/plugins/plugins/meta/firewall@v1.9.1",
             ],
         ],
         sources: &[("pod", include_str!("pod.go"))],
