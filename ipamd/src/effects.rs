@@ -8,6 +8,7 @@ use cloud::Ec2;
 use datapath::{EniPlan, EniSlots, Host, HostError, NodePlan};
 use ipam::{Call, CallId, Effect, EniSetUp, Event, Held, Place};
 use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::Outcomes;
@@ -21,8 +22,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Hands {
     pub(crate) ec2: Arc<Ec2>,
     pub(crate) host: Arc<Host>,
-    /// What pods share, but for the addresses: the pool says which.
-    pub(crate) node: NodePlan,
+    /// What pods share, but for the addresses: the pool says which. The VPC's CIDRs may change.
+    pub(crate) node: watch::Receiver<NodePlan>,
     pub(crate) eni_mtu: u32,
     pub(crate) tasks: TaskTracker,
     pub(crate) outcomes: Outcomes,
@@ -95,15 +96,30 @@ impl Hands {
         }
     }
 
-    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
+    pub(crate) fn node_plan(&self, held: Vec<Held>) -> NodePlan {
         let held = held.into_iter().map(|held| EniSlots {
             device_index: held.place.device_index,
             slots: held.slots,
         });
-        let plan = NodePlan {
+        NodePlan {
             held: held.collect(),
-            ..self.node.clone()
-        };
+            ..self.node.borrow().clone()
+        }
+    }
+
+    pub(crate) fn eni_plan(&self, eni: &EniSetUp) -> EniPlan {
+        EniPlan {
+            mac: datapath::Mac(eni.mac.0),
+            device_index: eni.place.device_index,
+            primary_address: eni.primary_address,
+            subnet: eni.subnet_cidr,
+            mtu: self.eni_mtu,
+            ipv6: self.node.borrow().ipv6,
+        }
+    }
+
+    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
+        let plan = self.node_plan(held);
         self.host.prepare(&plan).await?;
         tracing::info!(enis = plan.held.len(), "prepared the node's network");
         self.host.pods().await
@@ -145,14 +161,7 @@ impl Hands {
             // `Host::prepare` has done what there is to do on the primary ENI.
             Ok(())
         } else {
-            let plan = EniPlan {
-                mac: datapath::Mac(eni.mac.0),
-                device_index: eni.place.device_index,
-                primary_address: eni.primary_address,
-                subnet: eni.subnet_cidr,
-                mtu: self.eni_mtu,
-                ipv6: self.node.ipv6,
-            };
+            let plan = self.eni_plan(&eni);
             let outcome = self.host.set_up_eni(&plan, LINK_PATIENCE).await;
             outcome.map_err(|error| crate::sentence(&error))
         };

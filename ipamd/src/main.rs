@@ -11,6 +11,7 @@ mod grpc;
 mod install;
 mod ipv6;
 mod probe;
+mod reconcile;
 mod socket;
 mod spool;
 mod watch;
@@ -34,6 +35,7 @@ use config::{Cli, Command, Config, LogFormat, LogLevel};
 use effects::Hands;
 use engine::Engine;
 use install::{ConflistArgs, InstallError};
+use reconcile::{Reconciler, Repairs};
 use socket::Claim;
 use spool::Spool;
 
@@ -227,16 +229,19 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
+    let (_plan, node) = tokio::sync::watch::channel(started.node);
+    let mut hands = None;
     let (engine, pool) = engine::build(started.state, started.books, |outcomes| {
-        let hands = Hands {
+        let carry = Hands {
             ec2: started.ec2,
             host: started.host,
-            node: started.node,
+            node,
             eni_mtu: config.eni_mtu,
             tasks: tasks.clone(),
             outcomes,
         };
-        move |effect| hands.begin(effect)
+        hands = Some(carry.clone());
+        move |effect| carry.begin(effect)
     })
     .map_err(|source| Failure::System {
         step: "starting the thread for the books",
@@ -257,8 +262,17 @@ async fn serve(
     spool.replay().await.ok();
     tasks.spawn(spool.clone().watch());
 
-    // Ends with the runtime: nothing waits for it.
+    // These end with the runtime: nothing waits for them.
     tokio::spawn(watch::watch(started.metadata, engine.clone()));
+    let repairs = Repairs::default();
+    if let Some(hands) = hands {
+        let reconciler = Reconciler {
+            hands,
+            engine: engine.clone(),
+            repairs: repairs.clone(),
+        };
+        tokio::spawn(reconciler.run());
+    }
 
     let listener = claim.listen()?;
     tracing::info!(socket = %config.socket.display(), "listening");
@@ -267,6 +281,7 @@ async fn serve(
         engine: engine.clone(),
         spool,
         pod_mtu: config.pod_mtu(),
+        repairs,
     };
     let mut server = tokio::spawn(grpc::serve(listener, service, closing.clone()));
 

@@ -2,23 +2,28 @@
 
 mod eni;
 mod ipv6;
+mod repair;
+mod seen;
 mod sources;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
+use tokio::sync::RwLock;
 
+pub use self::repair::{Fault, Part, PodPlan, Turn, Wanted};
 use crate::layout::{
     self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS, UNREACHABLE_METRIC,
 };
 use crate::netlink::KernelError;
 use crate::nft;
 use crate::rtnl::{self, Route, Rtnl, Rule, Selector, Way};
-use crate::sysctl::{self, IfAbsent, SysctlError};
+use crate::sysctl::{IfAbsent, Setting, SysctlError};
 
 /// The node as it is to be before the first pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +101,8 @@ pub enum HostError {
 pub struct Host {
     rtnl: Rtnl,
     nft: nft::Table,
+    /// Shared by those that make and undo what others do not; alone is who compares all.
+    order: Arc<RwLock<()>>,
 }
 
 impl Host {
@@ -107,6 +114,7 @@ impl Host {
         Ok(Self {
             rtnl: rtnl::open()?,
             nft: nft::Table::open()?,
+            order: Arc::default(),
         })
     }
 
@@ -117,10 +125,9 @@ impl Host {
     /// When the primary ENI is not there, or the kernel refuses a step.
     pub async fn prepare(&self, node: &NodePlan) -> Result<(), HostError> {
         let primary = self.find_link(node.primary_mac, Duration::ZERO).await?;
-        sysctl::set("ipv4/ip_forward", "1", IfAbsent::Fail)?;
-        eni::loosen_reverse_path_filter(&primary.name)?;
-        if node.ipv6 {
-            ipv6::forward(&primary.name)?;
+        let _alone = self.order.write().await;
+        for setting in node.settings(&primary.name) {
+            setting.apply()?;
         }
 
         // Routes before the rule that leads to them, rules before the marks that lead to those.
@@ -133,32 +140,12 @@ impl Host {
         let mut steps: Vec<_> = primary.bring_up(node.primary_mtu).into_iter().collect();
         steps.extend(stale.map(|net| unreachable(net).delete()));
         steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
-        let main = layout::eni_table(0);
-        let connmark = Selector::Mark {
-            mark: CONNMARK,
-            mask: CONNMARK,
-        };
-        steps.push(rule(RULE_CONNMARK, connmark, main).ensure());
-        steps.push(rule(RULE_PODS, Selector::All4, PODS_TABLE).ensure());
-        if node.ipv6 {
-            steps.push(rule(RULE_PODS, Selector::All6, PODS_TABLE).ensure());
-        }
-        for eni in node.held.iter().filter(|eni| eni.device_index > 0) {
-            steps.push(eni::mark_rule(eni.device_index)?.ensure());
-        }
+        steps.extend(node.rules()?.into_iter().map(Rule::ensure));
         steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
         self.rtnl.run(steps).await?;
 
-        let marks = node
-            .held
-            .iter()
-            .flat_map(|eni| marks(eni.device_index, &eni.slots));
-        let rules = nft::Node {
-            primary_link: primary.index,
-            primary_address: node.primary_address,
-            vpc_cidrs: node.vpc_cidrs.clone(),
-        };
-        Ok(self.nft.ensure(&rules, &marks.collect()).await?)
+        let rules = node.ruleset(primary.index);
+        Ok(self.nft.ensure(&rules, &node.marks()).await?)
     }
 
     /// Takes addresses and prefixes into service: `unreachable` until a pod has them, and on a secondary ENI the mark
@@ -167,6 +154,7 @@ impl Host {
     /// # Errors
     /// When the kernel refuses.
     pub async fn hold(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+        let _shared = self.order.read().await;
         let mut steps: Vec<_> = slots.iter().map(|net| unreachable(*net).ensure()).collect();
         if device_index > 0 {
             steps.push(eni::mark_rule(device_index)?.ensure());
@@ -189,6 +177,7 @@ impl Host {
     /// # Errors
     /// When the kernel refuses.
     pub async fn release(&self, device_index: u32, slots: &[IpNet]) -> Result<(), HostError> {
+        let _shared = self.order.read().await;
         let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
         if device_index > 0 && !addresses.is_empty() {
             self.nft.remove(&addresses).await?;
@@ -225,6 +214,53 @@ impl Host {
             );
         }
         Ok(found)
+    }
+}
+
+impl NodePlan {
+    /// The settings of the node and of the primary ENI's link.
+    fn settings(&self, primary: &str) -> Vec<Setting> {
+        let ipv6 = self.ipv6.then(|| ipv6::forwarding(primary));
+        [
+            Setting::new("ipv4/ip_forward", "1", IfAbsent::Fail),
+            eni::loose_reverse_path_filter(primary),
+        ]
+        .into_iter()
+        .chain(ipv6.into_iter().flatten())
+        .collect()
+    }
+
+    /// Those that do not depend on prefixes.
+    fn rules(&self) -> Result<Vec<Rule>, HostError> {
+        let connmark = Selector::Mark {
+            mark: CONNMARK,
+            mask: CONNMARK,
+        };
+        let mut rules = vec![
+            rule(RULE_CONNMARK, connmark, layout::eni_table(0)),
+            rule(RULE_PODS, Selector::All4, PODS_TABLE),
+        ];
+        if self.ipv6 {
+            rules.push(rule(RULE_PODS, Selector::All6, PODS_TABLE));
+        }
+        for eni in self.held.iter().filter(|eni| eni.device_index > 0) {
+            rules.push(eni::mark_rule(eni.device_index)?);
+        }
+        Ok(rules)
+    }
+
+    fn marks(&self) -> nft::Marks {
+        let held = self.held.iter();
+        held.flat_map(|eni| marks(eni.device_index, &eni.slots))
+            .collect()
+    }
+
+    fn ruleset(&self, primary_link: u32) -> nft::Node {
+        nft::Node {
+            primary_link,
+            primary_address: self.primary_address,
+            vpc_cidrs: self.vpc_cidrs.clone(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! All functions need CAP_NET_ADMIN in the current network namespace and run inside a tokio runtime with
 //! I/O and time enabled.
 
+mod events;
 pub mod host;
 pub mod layout;
 mod netlink;
@@ -16,7 +17,8 @@ pub mod pod;
 mod rtnl;
 mod sysctl;
 
-pub use host::{EniPlan, EniSlots, Host, HostError, NodePlan};
+pub use events::{Events, Heard};
+pub use host::{EniPlan, EniSlots, Fault, Host, HostError, NodePlan, Part, PodPlan, Turn, Wanted};
 pub use layout::Mac;
 pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};

@@ -21,6 +21,8 @@ mod ipv6;
 mod paths;
 #[path = "pods/prefixes.rs"]
 mod prefixes;
+#[path = "pods/repairs.rs"]
+mod repairs;
 #[path = "pods/restarts.rs"]
 mod restarts;
 #[path = "pods/wiring.rs"]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
             prefixes::tests(),
             ipv6::tests(),
             restarts::tests(),
+            repairs::tests(),
             failures::tests(),
             giving_back::tests(),
         ]

@@ -31,8 +31,9 @@
 //! - `outbound` stands after it: a service's address leads to a pod in the VPC, or out of it.
 //! - `source` leaves alone what the node itself sends: it has the right address already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::ops::Bound;
 
 use ipnet::Ipv4Net;
 use netlink_packet_netfilter::nftables::{
@@ -50,7 +51,7 @@ use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP, eni_mark};
 
 pub(super) const TABLE: &str = "weir";
 pub(super) const MARKS: &str = "eni";
-const VPC: &str = "vpc";
+pub(super) const VPC: &str = "vpc";
 const ENI_CHAIN: &str = "eni-";
 
 /// What the rules depend on.
@@ -87,13 +88,12 @@ pub(super) fn removal() -> Vec<Step> {
     ]
 }
 
-/// Makes the table, without marks.
+/// Makes the table, without the elements of its set and map.
 pub(super) fn steps(node: &Node) -> Rules {
     let pods = || Read::IifGroup.is_not(LINK_GROUP);
     let mut body = Body::default();
 
     body.set(VPC, SetFlags::Interval, &[]);
-    body.vpc(&node.vpc_cidrs);
     // NFT_DATA_VERDICT: the map's values are verdicts.
     body.set(MARKS, SetFlags::Map, &[SetAttribute::DataType(0xffff_ff00)]);
 
@@ -189,6 +189,82 @@ pub(super) fn is_eni_chain(name: &str) -> bool {
     name.starts_with(ENI_CHAIN)
 }
 
+/// Addresses that are not translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Range {
+    first: Ipv4Addr,
+    /// The one after the last; none where that is the last address of all.
+    after: Option<Ipv4Addr>,
+}
+
+/// The CIDRs as ranges that do not overlap: a CIDR in another goes. Neighbours stay two, so that each comes and goes alone.
+pub(super) fn ranges(cidrs: &[Ipv4Net]) -> BTreeSet<Range> {
+    let mut distinct: Vec<Ipv4Net> = cidrs.iter().map(Ipv4Net::trunc).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let within_other = |cidr: &&Ipv4Net| {
+        let mut others = distinct.iter().filter(|other| other != cidr);
+        !others.any(|other| other.contains(*cidr))
+    };
+    let outermost = distinct.iter().filter(within_other);
+    outermost
+        .map(|cidr| Range {
+            first: cidr.network(),
+            after: u32::from(cidr.broadcast())
+                .checked_add(1)
+                .map(Ipv4Addr::from),
+        })
+        .collect()
+}
+
+/// The elements of the interval set: each range's first address, and the one after its last.
+pub(super) fn range_elements(ranges: &BTreeSet<Range>) -> Vec<ListAttribute<SetElementAttribute>> {
+    let key = |address: Ipv4Addr| {
+        SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()))
+    };
+    let mut elements = Vec::new();
+    for range in ranges {
+        elements.push(ListAttribute::Element(vec![key(range.first)]));
+        if let Some(after) = range.after {
+            let end = SetElementAttribute::Flags(SetElementFlags::IntervalEnd);
+            elements.push(ListAttribute::Element(vec![key(after), end]));
+        }
+    }
+    elements
+}
+
+/// The ranges that listed elements stand for.
+pub(super) fn read_ranges(elements: &[ListAttribute<SetElementAttribute>]) -> BTreeSet<Range> {
+    let (mut firsts, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    for element in elements {
+        let ListAttribute::Element(attributes) = element else {
+            continue;
+        };
+        let address = attributes.iter().find_map(|attribute| match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => {
+                <[u8; 4]>::try_from(key.as_slice()).ok().map(Ipv4Addr::from)
+            }
+            _ => None,
+        });
+        let is_end = attributes.iter().any(|attribute| {
+            matches!(attribute, SetElementAttribute::Flags(flags) if flags.contains(SetElementFlags::IntervalEnd))
+        });
+        let list = if is_end { &mut ends } else { &mut firsts };
+        list.extend(address);
+    }
+    let after = |first| {
+        ends.range((Bound::Excluded(first), Bound::Unbounded))
+            .next()
+    };
+    firsts
+        .iter()
+        .map(|first| Range {
+            first: *first,
+            after: after(*first).copied(),
+        })
+        .collect()
+}
+
 /// A message with elements of a set or map.
 pub(super) fn set_elements(
     what: String,
@@ -240,27 +316,6 @@ impl Body {
         let set = NfTablesMessage::NewSet(SetMessage { attributes });
         self.messages
             .push((format!("make nftables set {name}"), set, NLM_F_EXCL));
-    }
-
-    /// The elements of the interval set: each range's first address, and the one after its last.
-    fn vpc(&mut self, cidrs: &[Ipv4Net]) {
-        let key = |address: Ipv4Addr| {
-            SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()))
-        };
-        let mut elements = Vec::new();
-        for cidr in Ipv4Net::aggregate(&cidrs.iter().map(Ipv4Net::trunc).collect()) {
-            elements.push(ListAttribute::Element(vec![key(cidr.network())]));
-            // A range up to the last address of all has no end.
-            if let Some(after) = u32::from(cidr.broadcast()).checked_add(1) {
-                let end = SetElementAttribute::Flags(SetElementFlags::IntervalEnd);
-                elements.push(ListAttribute::Element(vec![key(after.into()), end]));
-            }
-        }
-        if !elements.is_empty() {
-            let elements = NfTablesMessage::NewSetElement(elements_of(VPC, elements));
-            self.messages
-                .push((format!("fill nftables set {VPC}"), elements, 0));
-        }
     }
 
     fn chain(&mut self, name: &str, kind: &str, hook: InetHookNumber, priority: i32) {

@@ -6,6 +6,7 @@ mod found;
 mod governed;
 mod growth;
 mod histories;
+mod in_kernel;
 mod leaving;
 mod look;
 mod making;
