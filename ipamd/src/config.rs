@@ -4,6 +4,7 @@ mod ec2;
 mod eni_config;
 mod enis;
 mod pool;
+mod snat;
 mod values;
 mod without_effect;
 
@@ -15,13 +16,13 @@ use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datapath::layout::LEAST_MTU_V6;
 use ipam::{Families, Mode, Settings, Sweep};
-use ipnet::Ipv4Net;
 
 use self::ec2::Ec2Args;
 use self::eni_config::EniConfigError;
 use self::enis::EniArgs;
 use self::pool::PoolArgs;
-use self::values::{MTU, cidr, mtu};
+pub(crate) use self::snat::SnatArgs;
+use self::values::{MTU, mtu};
 pub(crate) use self::without_effect::settings_without_effect;
 use crate::eni_tags::EniTags;
 use crate::install::{self, ConflistArgs};
@@ -86,10 +87,8 @@ pub(crate) struct Config {
           help_heading = "Node")]
     pod_mtu: Option<u32>,
 
-    /// CIDRs outside the VPC to which pods keep their own address, joined by commas
-    #[arg(long, env = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", value_name = "CIDR,...",
-          value_delimiter = ',', value_parser = cidr, help_heading = "Node")]
-    pub(crate) exclude_snat_cidrs: Vec<Ipv4Net>,
+    #[command(flatten)]
+    pub(crate) snat: SnatArgs,
 
     /// The socket for the plugin and for people; root alone is let in
     #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH",
@@ -353,6 +352,16 @@ mod tests {
                 "--enable-ipv6=yes",
                 "yes",
                 "ENABLE_IPv6 must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--external-snat=on",
+                "on",
+                "AWS_VPC_K8S_CNI_EXTERNALSNAT must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--randomize-snat=full",
+                "full",
+                "AWS_VPC_K8S_CNI_RANDOMIZESNAT must be prng, hashrandom or none",
             ),
             (
                 "--exclude-snat-cidrs=10.0.0.0/33",

@@ -14,6 +14,7 @@ mod probe;
 mod reconcile;
 mod socket;
 mod spool;
+mod vpc_cidrs;
 mod watch;
 
 use std::error::Error;
@@ -26,6 +27,7 @@ use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{Host, NodePlan};
 use ipam::{Event, Families, Ledger, Node, SeenEni, State};
+use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -162,6 +164,7 @@ struct Started {
     ec2: Arc<Ec2>,
     host: Arc<Host>,
     node: NodePlan,
+    vpc_cidrs: Vec<Ipv4Net>,
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
@@ -219,6 +222,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         ec2,
         host: Arc::new(Host::open()?),
         node: plan(config, &facts, ipv6),
+        vpc_cidrs: facts.vpc_cidrs,
     })
 }
 
@@ -229,7 +233,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
-    let (_plan, node) = tokio::sync::watch::channel(started.node);
+    let (plan, node) = tokio::sync::watch::channel(started.node);
     let mut hands = None;
     let (engine, pool) = engine::build(started.state, started.books, |outcomes| {
         let carry = Hands {
@@ -263,7 +267,13 @@ async fn serve(
     tasks.spawn(spool.clone().watch());
 
     // These end with the runtime: nothing waits for them.
-    tokio::spawn(watch::watch(started.metadata, engine.clone()));
+    tokio::spawn(watch::watch(started.metadata.clone(), engine.clone()));
+    tokio::spawn(vpc_cidrs::watch(
+        started.metadata,
+        started.vpc_cidrs,
+        config.snat.excluded().to_vec(),
+        plan,
+    ));
     let repairs = Repairs::default();
     if let Some(hands) = hands {
         let reconciler = Reconciler {
@@ -401,12 +411,12 @@ fn open_books(
 
 /// What all pods share. The addresses are the pool's to say.
 fn plan(config: &Config, facts: &NodeFacts, ipv6: bool) -> NodePlan {
-    let untranslated = facts.vpc_cidrs.iter().chain(&config.exclude_snat_cidrs);
     NodePlan {
         primary_mac: datapath::Mac(facts.primary_mac.0),
         primary_address: facts.primary_address,
         primary_mtu: config.eni_mtu,
-        vpc_cidrs: untranslated.copied().collect(),
+        vpc_cidrs: vpc_cidrs::untranslated(&facts.vpc_cidrs, config.snat.excluded()),
+        snat: config.snat.snat(),
         ipv6,
         held: Vec::new(),
     }

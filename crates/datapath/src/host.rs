@@ -36,10 +36,32 @@ pub struct NodePlan {
     pub primary_mtu: u32,
     /// The VPC's CIDRs, and others not to translate for. May overlap.
     pub vpc_cidrs: Vec<Ipv4Net>,
+    /// Who translates what pods send out of the VPC.
+    pub snat: Snat,
     /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
     pub ipv6: bool,
     /// All that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
     pub held: Vec<EniSlots>,
+}
+
+/// Who translates the source of what pods send out of the VPC over IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snat {
+    /// The node does, to the primary ENI's address; it leaves by that ENI.
+    Node(SourcePorts),
+    /// Something else on the way out, such as a NAT gateway: it leaves by the pod's own ENI, from the pod's address.
+    External,
+}
+
+/// Which source port a translated connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePorts {
+    /// A fully random one (`fully-random` of nft, `--random-fully` of iptables).
+    FullyRandom,
+    /// One by a hash with a secret, so that the next ones are near (`random`, `--random`).
+    Random,
+    /// Its own, where that is free.
+    Kept,
 }
 
 /// What one ENI holds for pods.
@@ -260,6 +282,7 @@ impl NodePlan {
             primary_link,
             primary_address: self.primary_address,
             vpc_cidrs: self.vpc_cidrs.clone(),
+            snat: self.snat,
         }
     }
 }

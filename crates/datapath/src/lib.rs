@@ -18,7 +18,10 @@ mod rtnl;
 mod sysctl;
 
 pub use events::{Events, Heard};
-pub use host::{EniPlan, EniSlots, Fault, Host, HostError, NodePlan, Part, PodPlan, Turn, Wanted};
+pub use host::{
+    EniPlan, EniSlots, Fault, Host, HostError, NodePlan, Part, PodPlan, Snat, SourcePorts, Turn,
+    Wanted,
+};
 pub use layout::Mac;
 pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};

@@ -45,19 +45,9 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "the mark is 0x80",
     ),
     (
-        "AWS_VPC_K8S_CNI_EXTERNALSNAT",
-        Boolean(false),
-        "what leaves the VPC is translated on the node",
-    ),
-    (
         "AWS_VPC_K8S_CNI_LOG_FILE",
         Text(&["stderr"]),
         "the log goes to standard error",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
-        Text(&["prng"]),
-        "source ports are fully random",
     ),
     (
         "AWS_VPC_K8S_CNI_VETHPREFIX",

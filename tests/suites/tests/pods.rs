@@ -25,6 +25,8 @@ mod prefixes;
 mod repairs;
 #[path = "pods/restarts.rs"]
 mod restarts;
+#[path = "pods/snat.rs"]
+mod snat;
 #[path = "pods/wiring.rs"]
 mod wiring;
 #[path = "pods/world.rs"]
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             ipv6::tests(),
             restarts::tests(),
             repairs::tests(),
+            snat::tests(),
             failures::tests(),
             giving_back::tests(),
         ]

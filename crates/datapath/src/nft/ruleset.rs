@@ -20,7 +20,7 @@
 //!     ip daddr @vpc return
 //!     fib daddr type local return
 //!     fib saddr type local return
-//!     snat to PRIMARY fully-random
+//!     snat to PRIMARY fully-random                      # or random, or neither
 //!   }
 //! }
 //! ```
@@ -29,6 +29,7 @@
 //!   belongs to it, and what was marked when it went out, is marked again on every packet: NAT chains see
 //!   only the first packet of a connection.
 //! - `outbound` stands after it: a service's address leads to a pod in the VPC, or out of it.
+//! - Where something else translates, `outbound` is not there, and `source` is empty.
 //! - `source` leaves alone what the node itself sends: it has the right address already.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ use sha2::{Digest, Sha256};
 
 use super::expr::{self, CT_NEW, Expr, RTN_LOCAL, Read, Write};
 use super::{Step, message};
+use crate::host::{Snat, SourcePorts};
 use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP, eni_mark};
 
 pub(super) const TABLE: &str = "weir";
@@ -61,6 +63,7 @@ pub(crate) struct Node {
     pub(crate) primary_link: u32,
     pub(crate) primary_address: Ipv4Addr,
     pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+    pub(crate) snat: Snat,
 }
 
 /// The messages that make the table, and how to know it again.
@@ -113,30 +116,12 @@ pub(super) fn steps(node: &Node) -> Rules {
     );
     body.rule("mark", &[Read::SourceAddress.verdict_by(MARKS)]);
 
-    body.chain("outbound", "filter", InetHookNumber::PreRouting, -95);
-    body.rule("outbound", &[pods(), expr::return_()]);
-    body.rule(
-        "outbound",
-        &[
-            Read::CtState.has(CT_NEW),
-            Read::DestinationAddress.is_not_in(VPC),
-            Read::DestinationType.is_not(RTN_LOCAL),
-            Write::CtMark.set(CONNMARK, 0),
-            Write::Mark.set(CONNMARK, 0),
-        ],
-    );
-
+    // Also where nothing is translated: without any NAT chain the kernel translates no packet of connections that were
+    // translated when they began.
     body.chain("source", "nat", InetHookNumber::PostRouting, 100);
-    body.rule(
-        "source",
-        &[Read::DestinationAddress.is_in(VPC), expr::return_()],
-    );
-    body.rule(
-        "source",
-        &[Read::DestinationType.is(RTN_LOCAL), expr::return_()],
-    );
-    body.rule("source", &[Read::SourceType.is(RTN_LOCAL), expr::return_()]);
-    body.rule("source", &[expr::snat(node.primary_address)]);
+    if let Snat::Node(ports) = node.snat {
+        translate(&mut body, node.primary_address, ports);
+    }
 
     let comment = comment(&body.messages);
     let table = TableMessage {
@@ -160,6 +145,36 @@ pub(super) fn steps(node: &Node) -> Rules {
         comment,
         counts: body.counts,
     }
+}
+
+/// What leaves the VPC leaves by the primary ENI, with its address.
+fn translate(body: &mut Body, primary: Ipv4Addr, ports: SourcePorts) {
+    body.chain("outbound", "filter", InetHookNumber::PreRouting, -95);
+    body.rule(
+        "outbound",
+        &[Read::IifGroup.is_not(LINK_GROUP), expr::return_()],
+    );
+    body.rule(
+        "outbound",
+        &[
+            Read::CtState.has(CT_NEW),
+            Read::DestinationAddress.is_not_in(VPC),
+            Read::DestinationType.is_not(RTN_LOCAL),
+            Write::CtMark.set(CONNMARK, 0),
+            Write::Mark.set(CONNMARK, 0),
+        ],
+    );
+
+    body.rule(
+        "source",
+        &[Read::DestinationAddress.is_in(VPC), expr::return_()],
+    );
+    body.rule(
+        "source",
+        &[Read::DestinationType.is(RTN_LOCAL), expr::return_()],
+    );
+    body.rule("source", &[Read::SourceType.is(RTN_LOCAL), expr::return_()]);
+    body.rule("source", &[expr::snat(primary, ports)]);
 }
 
 /// The chain that gives packets the mark of one ENI. Refused if it is there: it would get a second rule.

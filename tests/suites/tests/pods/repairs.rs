@@ -254,9 +254,9 @@ async fn links() -> anyhow::Result<()> {
     let gone = &stage.pods[0];
     let gone_veth = layout::host_veth_name("sandbox-a-0", "eth0");
     run(stage.host(), &format!("ip link del {gone_veth}"))?;
-    let repairs = stage.node.pool().await?.repairs;
+    let pods = stage.repairs("pod").await?;
     tokio::time::sleep(WITHIN).await;
-    assert_eq!(stage.node.pool().await?.repairs, repairs);
+    assert_eq!(stage.repairs("pod").await?, pods);
     assert_eq!(gone.sandbox.del()?.code, Some(0));
     Ok(())
 }
