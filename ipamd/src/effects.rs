@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Outcomes;
+use crate::engine::{Outcomes, Work};
 
 /// How long the link of an ENI that EC2 calls attached is waited for before the pool is told. The pool tries
 /// again: drivers have been seen to take minutes.
@@ -30,8 +30,20 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    /// Begins an effect; its outcome comes as an event.
-    pub(crate) fn begin(&self, effect: Effect) {
+    /// Begins what the pool wants done, or what follows from what it did.
+    pub(crate) fn begin(&self, work: Work) {
+        match work {
+            Work::Effect(effect) => self.begin_effect(effect),
+            Work::Freed(addresses) => {
+                let hands = self.clone();
+                self.tasks
+                    .spawn(async move { hands.forget_connections(addresses).await });
+            }
+        }
+    }
+
+    /// Its outcome comes as an event.
+    fn begin_effect(&self, effect: Effect) {
         let hands = self.clone();
         match effect {
             Effect::Call(id, call) => {
@@ -135,6 +147,18 @@ impl Hands {
         self.host
             .take_down_eni(place.device_index, primary_address)
             .await
+    }
+
+    /// The next pod that has the address would get what is sent in the connections of the last one.
+    async fn forget_connections(&self, addresses: Vec<IpAddr>) {
+        match self.host.forget_connections(&addresses).await {
+            Ok(count) => tracing::debug!(?addresses, count, "connections of gone pods forgotten"),
+            Err(error) => tracing::warn!(
+                ?addresses,
+                "connections of gone pods could not be forgotten: {}",
+                crate::sentence(&error)
+            ),
+        }
     }
 
     async fn call(&self, id: CallId, call: Call) {

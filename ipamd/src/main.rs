@@ -245,7 +245,7 @@ async fn serve(
             outcomes,
         };
         hands = Some(carry.clone());
-        move |effect| carry.begin(effect)
+        move |work| carry.begin(work)
     })
     .map_err(|source| Failure::System {
         step: "starting the thread for the books",

@@ -17,6 +17,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol
 use tokio::sync::RwLock;
 
 pub use self::repair::{Fault, Part, PodPlan, Turn, Wanted};
+use crate::conntrack::Connections;
 use crate::layout::{
     self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS, UNREACHABLE_METRIC,
 };
@@ -123,6 +124,7 @@ pub enum HostError {
 pub struct Host {
     rtnl: Rtnl,
     nft: nft::Table,
+    connections: Connections,
     /// Shared by those that make and undo what others do not; alone is who compares all.
     order: Arc<RwLock<()>>,
 }
@@ -136,6 +138,7 @@ impl Host {
         Ok(Self {
             rtnl: rtnl::open()?,
             nft: nft::Table::open()?,
+            connections: Connections::open()?,
             order: Arc::default(),
         })
     }
@@ -220,6 +223,19 @@ impl Host {
     pub async fn pods(&self) -> Result<Vec<IpAddr>, HostError> {
         let routes = self.in_pods_table(RouteType::Unicast).await?;
         Ok(routes.iter().map(IpNet::addr).collect())
+    }
+
+    /// Has the kernel forget the connections of addresses whose pods have gone, and says how many there were. Once the
+    /// pod's link is gone none can come again: what is sent to it is refused.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn forget_connections(&self, addresses: &[IpAddr]) -> Result<usize, HostError> {
+        let mut count = 0;
+        for address in addresses {
+            count += self.connections.forget(*address).await?;
+        }
+        Ok(count)
     }
 
     /// The destinations of our routes of this kind in the table of pods.

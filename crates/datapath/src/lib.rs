@@ -7,6 +7,7 @@
 //! All functions need CAP_NET_ADMIN in the current network namespace and run inside a tokio runtime with
 //! I/O and time enabled.
 
+mod conntrack;
 mod events;
 pub mod host;
 pub mod layout;

@@ -25,6 +25,8 @@ mod prefixes;
 mod repairs;
 #[path = "pods/restarts.rs"]
 mod restarts;
+#[path = "pods/reuse.rs"]
+mod reuse;
 #[path = "pods/snat.rs"]
 mod snat;
 #[path = "pods/wiring.rs"]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             restarts::tests(),
             repairs::tests(),
             snat::tests(),
+            reuse::tests(),
             failures::tests(),
             giving_back::tests(),
         ]

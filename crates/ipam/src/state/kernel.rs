@@ -184,6 +184,7 @@ impl State {
                 until: cooled,
             };
             self.pool.set_claim(ip, slot, claim, now);
+            self.freed.push(ip);
             self.changed();
         }
         if self.pool.strays().next().is_some() {

@@ -1,7 +1,7 @@
-//! What the kernel is compared with: what was made there, and nothing that is half-way.
+//! What the kernel is compared with: what was made there, and nothing that is half-way; and what it is to forget.
 
 use super::look::{carry_out, granted};
-use super::world::{Fate, World, fresh, sandbox, targets};
+use super::world::{Fate, World, fresh, node, sandbox, targets};
 use crate::*;
 
 fn slots(world: &World) -> Vec<ipnet::IpNet> {
@@ -68,4 +68,44 @@ fn pods_stand_with_their_addresses_and_secondary_enis_with_their_links() {
         .map(|it| it.place.device_index)
         .collect();
     assert_eq!(places, [1], "the primary is the operating system's");
+}
+
+#[test]
+fn an_address_is_freed_when_its_pod_goes_and_again_at_a_restart_while_it_cools() {
+    let mut world = World::started(targets(1, 0));
+    let request = world.add(1, 60_000);
+    world.calm();
+    let addresses: Vec<_> = granted(&world, request)
+        .addresses
+        .iter()
+        .map(|it| it.address)
+        .collect();
+    assert!(world.state.freed().is_empty());
+    let now = Time(world.now);
+    let mut state = world.state.clone();
+    let del = Event::Del {
+        request: RequestId(99),
+        sandbox: sandbox(1),
+    };
+    state.step(now, del);
+    assert_eq!(state.freed(), addresses);
+    let mut again = State::new(node(), targets(1, 0), "another");
+    let books = Some(state.ledger());
+    state.step(now, Event::Wake);
+    assert!(state.freed().is_empty(), "it is said once");
+    let start = Event::Start {
+        books,
+        seen: None,
+        lost: false,
+    };
+    again.step(now, start);
+    assert_eq!(again.freed(), addresses);
+}
+
+#[test]
+fn what_no_pod_was_told_of_is_not_freed() {
+    let mut world = World::started(targets(1, 0));
+    world.add(1, 60_000);
+    world.cancel(0);
+    assert!(world.state.freed().is_empty());
 }
