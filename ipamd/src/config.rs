@@ -22,7 +22,7 @@ use self::eni_config::EniConfigError;
 use self::enis::EniArgs;
 use self::pool::PoolArgs;
 pub(crate) use self::snat::SnatArgs;
-use self::values::{MTU, mtu};
+use self::values::{MTU, boolean, mtu};
 pub(crate) use self::without_effect::settings_without_effect;
 use crate::eni_tags::EniTags;
 use crate::install::{self, ConflistArgs};
@@ -89,6 +89,12 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     pub(crate) snat: SnatArgs,
+
+    /// Whether TCP looks for a route before it looks for a socket (tcp_early_demux 0), as pods with security groups of
+    /// their own need it for the kubelet's probes; the node's setting stays as it is unless given
+    #[arg(long, env = "DISABLE_TCP_EARLY_DEMUX", value_name = "BOOL",
+          value_parser = boolean("DISABLE_TCP_EARLY_DEMUX"), help_heading = "Node")]
+    disable_tcp_early_demux: Option<bool>,
 
     /// The socket for the plugin and for people; root alone is let in
     #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH",
@@ -274,6 +280,10 @@ impl Config {
         self.pod_mtu.unwrap_or(self.eni_mtu)
     }
 
+    pub(crate) fn tcp_early_demux(&self) -> Option<bool> {
+        self.disable_tcp_early_demux.map(|disable| !disable)
+    }
+
     pub(crate) fn cluster_name(&self) -> Option<String> {
         self.ec2.cluster_name()
     }
@@ -352,6 +362,11 @@ mod tests {
                 "--enable-ipv6=yes",
                 "yes",
                 "ENABLE_IPv6 must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--disable-tcp-early-demux=no",
+                "no",
+                "DISABLE_TCP_EARLY_DEMUX must be true (or 1, t, T, TRUE, True) or false",
             ),
             (
                 "--external-snat=on",

@@ -34,6 +34,7 @@ pub(crate) struct Reconciler {
 }
 
 /// What a look ended with.
+#[derive(Debug)]
 enum Seen {
     /// All is there.
     Whole,
@@ -90,8 +91,10 @@ impl Reconciler {
                 );
                 events = None;
             }
+            let begun = Instant::now();
             let seen = self.look(&mut suspects).await;
             let now = Instant::now();
+            tracing::debug!(took = ?(now - begun), ?seen, "looked at the kernel");
             next = match seen {
                 Ok(Seen::Whole) => {
                     pace.looked(now);

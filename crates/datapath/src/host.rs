@@ -39,6 +39,8 @@ pub struct NodePlan {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Who translates what pods send out of the VPC.
     pub snat: Snat,
+    /// Whether TCP looks for a socket before it looks for a route (`tcp_early_demux`); none leaves it as it is.
+    pub tcp_early_demux: Option<bool>,
     /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
     pub ipv6: bool,
     /// All that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
@@ -170,7 +172,13 @@ impl Host {
         self.rtnl.run(steps).await?;
 
         let rules = node.ruleset(primary.index);
-        Ok(self.nft.ensure(&rules, &node.marks()).await?)
+        self.nft.ensure(&rules, &node.marks()).await?;
+        if node.ipv6
+            && let Some(change) = self.nft.compare_v6(primary.index).await?
+        {
+            self.nft.carry_out(change).await?;
+        }
+        Ok(())
     }
 
     /// Takes addresses and prefixes into service: `unreachable` until a pod has them, and on a secondary ENI the mark
@@ -259,11 +267,16 @@ impl NodePlan {
     /// The settings of the node and of the primary ENI's link.
     fn settings(&self, primary: &str) -> Vec<Setting> {
         let ipv6 = self.ipv6.then(|| ipv6::forwarding(primary));
+        let early_demux = self.tcp_early_demux.map(|on| {
+            let value = if on { "1" } else { "0" };
+            Setting::new("ipv4/tcp_early_demux", value, IfAbsent::Skip)
+        });
         [
             Setting::new("ipv4/ip_forward", "1", IfAbsent::Fail),
             eni::loose_reverse_path_filter(primary),
         ]
         .into_iter()
+        .chain(early_demux)
         .chain(ipv6.into_iter().flatten())
         .collect()
     }
@@ -280,6 +293,11 @@ impl NodePlan {
         ];
         if self.ipv6 {
             rules.push(rule(RULE_PODS, Selector::All6, PODS_TABLE));
+            let connmark = Selector::Mark6 {
+                mark: CONNMARK,
+                mask: CONNMARK,
+            };
+            rules.push(rule(RULE_CONNMARK, connmark, layout::eni_table(0)));
         }
         for eni in self.held.iter().filter(|eni| eni.device_index > 0) {
             rules.push(eni::mark_rule(eni.device_index)?);

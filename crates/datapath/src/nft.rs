@@ -1,7 +1,8 @@
 //! Our nftables table: changed in transactions, so that no packet ever meets half of it.
 //!
-//! It is `table ip weir`, not `inet`: what it does (marks for NodePort, source translation) exists for IPv4
-//! alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2.
+//! It is `table ip weir`, not `inet`: most of what it does (source translation, marks of single addresses) exists for
+//! IPv4 alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2. Where pods
+//! have IPv6, `table ip6 weir` has the marks for NodePort.
 
 mod expr;
 mod ruleset;
@@ -108,7 +109,7 @@ impl Table {
         let rules = ruleset::steps(node);
         let ranges = ruleset::ranges(&node.vpc_cidrs);
         let Some(mut found) = self.if_current(&rules).await? else {
-            let mut steps = ruleset::removal();
+            let mut steps = ruleset::removal(NetfilterProtoFamily::IPv4);
             steps.extend(rules.steps);
             steps.extend(add_ranges(&ranges));
             for index in distinct(marks.values()) {
@@ -149,6 +150,22 @@ impl Table {
 
     pub(crate) async fn carry_out(&self, change: Change) -> Result<(), KernelError> {
         self.transact(change.steps).await
+    }
+
+    /// The table of IPv6, which has no elements: what makes it so, where it is not.
+    pub(crate) async fn compare_v6(
+        &self,
+        primary_link: u32,
+    ) -> Result<Option<Change>, KernelError> {
+        let rules = ruleset::steps_v6(primary_link);
+        let counts = self.if_made_of(NetfilterProtoFamily::IPv6, &rules).await?;
+        if counts.is_some_and(|counts| counts == rules.counts) {
+            return Ok(None);
+        }
+        let mut steps = ruleset::removal(NetfilterProtoFamily::IPv6);
+        steps.extend(rules.steps);
+        let what = format!("nftables table {TABLE} of IPv6");
+        Ok(Some(Change { what, steps }))
     }
 
     /// Adds marks, or changes those of addresses that moved to another ENI.
@@ -202,10 +219,35 @@ impl Table {
 
     /// The elements of the table in the kernel, if it was made from these rules and still has them all.
     async fn if_current(&self, rules: &ruleset::Rules) -> Result<Option<Found>, KernelError> {
+        let Some(counts) = self.if_made_of(NetfilterProtoFamily::IPv4, rules).await? else {
+            return Ok(None);
+        };
+        let shared = counts.iter().filter(|(it, _)| !ruleset::is_eni_chain(it));
+        if !shared.eq(&rules.counts) {
+            return Ok(None);
+        }
+        let marks = self.marks().await?;
+        let has_rule = |index| counts.get(&ruleset::eni_chain_name(index)) == Some(&1);
+        // Index 0 is an element that is none of ours: it goes, whatever its chain has.
+        let mut used = distinct(marks.values()).into_iter();
+        if !used.all(|index| index == 0 || has_rule(index)) {
+            return Ok(None);
+        }
+        let ranges = self.ranges().await?;
+        Ok(Some(Found { marks, ranges }))
+    }
+
+    /// How many rules each chain of the table has, of those that have any, if the table was made from these.
+    async fn if_made_of(
+        &self,
+        family: NetfilterProtoFamily,
+        rules: &ruleset::Rules,
+    ) -> Result<Option<BTreeMap<String, usize>>, KernelError> {
         let table = NfTablesMessage::GetTable(TableMessage {
             attributes: vec![TableAttribute::Name(TABLE.into())],
         });
-        let read = Step::new(format!("read nftables table {TABLE}"), message(table), 0);
+        let read = message_of(family, table);
+        let read = Step::new(format!("read nftables table {TABLE}"), read, 0);
         let comment = match self.netlink.run(vec![read]).await {
             Ok(replies) => replies.into_iter().find_map(|reply| match reply.inner {
                 NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) => table
@@ -223,30 +265,12 @@ impl Table {
         if comment.as_ref() != Some(&rules.comment) {
             return Ok(None);
         }
-        let counts = self.rule_counts().await?;
-        let shared = counts.iter().filter(|(it, _)| !ruleset::is_eni_chain(it));
-        if !shared.eq(&rules.counts) {
-            return Ok(None);
-        }
-        let marks = self.marks().await?;
-        let has_rule = |index| counts.get(&ruleset::eni_chain_name(index)) == Some(&1);
-        // Index 0 is an element that is none of ours: it goes, whatever its chain has.
-        let mut used = distinct(marks.values()).into_iter();
-        if !used.all(|index| index == 0 || has_rule(index)) {
-            return Ok(None);
-        }
-        let ranges = self.ranges().await?;
-        Ok(Some(Found { marks, ranges }))
-    }
-
-    /// How many rules each chain has, of those that have any.
-    async fn rule_counts(&self) -> Result<BTreeMap<String, usize>, KernelError> {
         let filter = NfTablesMessage::GetRule(RuleMessage {
             attributes: vec![RuleAttribute::Table(TABLE.into())],
         });
         let what = format!("list the rules of nftables table {TABLE}");
         let mut counts = BTreeMap::new();
-        for reply in self.netlink.dump(&what, message(filter)).await? {
+        for reply in self.netlink.dump(&what, message_of(family, filter)).await? {
             let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = reply.inner
             else {
                 continue;
@@ -257,7 +281,7 @@ impl Table {
                 }
             }
         }
-        Ok(counts)
+        Ok(Some(counts))
     }
 
     async fn has_chain(&self, name: &str) -> Result<bool, KernelError> {
@@ -326,10 +350,11 @@ impl Table {
 }
 
 fn message(inner: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(
-        NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0),
-        inner,
-    )
+    message_of(NetfilterProtoFamily::IPv4, inner)
+}
+
+fn message_of(family: NetfilterProtoFamily, inner: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
 }
 
 fn add(marks: &Marks) -> Vec<Step> {

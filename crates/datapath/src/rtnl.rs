@@ -339,6 +339,8 @@ pub(crate) enum Selector {
     All6,
     /// Packets of IPv4 with this mark.
     Mark { mark: u32, mask: u32 },
+    /// Packets of IPv6 with this mark.
+    Mark6 { mark: u32, mask: u32 },
     /// Packets of this source's family.
     From(IpNet),
 }
@@ -368,7 +370,7 @@ impl Rule {
         let mut rule = RuleMessage::default();
         rule.header.family = match self.selector {
             Selector::All4 | Selector::Mark { .. } => AddressFamily::Inet,
-            Selector::All6 => AddressFamily::Inet6,
+            Selector::All6 | Selector::Mark6 { .. } => AddressFamily::Inet6,
             Selector::From(source) => family(&source),
         };
         rule.header.action = RuleAction::ToTable;
@@ -385,6 +387,11 @@ impl Rule {
                 rule.attributes.push(RuleAttribute::FwMark(mark));
                 rule.attributes.push(RuleAttribute::FwMask(mask));
                 format!("fwmark {mark:#x}/{mask:#x}")
+            }
+            Selector::Mark6 { mark, mask } => {
+                rule.attributes.push(RuleAttribute::FwMark(mark));
+                rule.attributes.push(RuleAttribute::FwMask(mask));
+                format!("fwmark {mark:#x}/{mask:#x} of IPv6")
             }
             Selector::From(source) => {
                 rule.header.src_len = source.prefix_len();

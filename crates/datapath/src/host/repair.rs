@@ -163,8 +163,13 @@ impl Turn<'_> {
         look_at_node(&mut faults, &seen, &wanted.node)?;
         let rules = wanted.node.ruleset(primary.index);
         let marks = wanted.node.marks();
-        let compared = self.host.nft.compare(&rules, &marks, Others::Stay).await?;
-        faults.extend(compared.map(|change| Fault {
+        let ipv4 = self.host.nft.compare(&rules, &marks, Others::Stay).await?;
+        let ipv6 = if wanted.node.ipv6 {
+            self.host.nft.compare_v6(primary.index).await?
+        } else {
+            None
+        };
+        faults.extend(ipv4.into_iter().chain(ipv6).map(|change| Fault {
             part: Part::Nftables,
             what: change.what.clone(),
             fix: Fix::Nftables(change),

@@ -37,6 +37,7 @@ use std::net::Ipv4Addr;
 use std::ops::Bound;
 
 use ipnet::Ipv4Net;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
@@ -47,7 +48,7 @@ use rtnetlink::packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use sha2::{Digest, Sha256};
 
 use super::expr::{self, CT_NEW, Expr, RTN_LOCAL, Read, Write};
-use super::{Step, message};
+use super::{Step, message, message_of};
 use crate::host::{Snat, SourcePorts};
 use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP, eni_mark};
 
@@ -76,7 +77,7 @@ pub(super) struct Rules {
 }
 
 /// Removes the table, whether or not it is there: it is made if need be.
-pub(super) fn removal() -> Vec<Step> {
+pub(super) fn removal(family: NetfilterProtoFamily) -> Vec<Step> {
     let table = || TableMessage {
         attributes: vec![TableAttribute::Name(TABLE.into())],
     };
@@ -84,16 +85,19 @@ pub(super) fn removal() -> Vec<Step> {
     vec![
         Step::new(
             what.clone(),
-            message(NfTablesMessage::NewTable(table())),
+            message_of(family, NfTablesMessage::NewTable(table())),
             NLM_F_CREATE,
         ),
-        Step::new(what, message(NfTablesMessage::DeleteTable(table())), 0),
+        Step::new(
+            what,
+            message_of(family, NfTablesMessage::DeleteTable(table())),
+            0,
+        ),
     ]
 }
 
 /// Makes the table, without the elements of its set and map.
 pub(super) fn steps(node: &Node) -> Rules {
-    let pods = || Read::IifGroup.is_not(LINK_GROUP);
     let mut body = Body::default();
 
     body.set(VPC, SetFlags::Interval, &[]);
@@ -101,19 +105,7 @@ pub(super) fn steps(node: &Node) -> Rules {
     body.set(MARKS, SetFlags::Map, &[SetAttribute::DataType(0xffff_ff00)]);
 
     body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
-    body.rule(
-        "mark",
-        &[
-            Read::Iif.is(node.primary_link),
-            Read::DestinationTypeOnIif.is(RTN_LOCAL),
-            Write::CtMark.set(CONNMARK, 0),
-        ],
-    );
-    body.rule("mark", &[pods(), expr::return_()]);
-    body.rule(
-        "mark",
-        &[Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
-    );
+    mark_node_ports(&mut body, node.primary_link);
     body.rule("mark", &[Read::SourceAddress.verdict_by(MARKS)]);
 
     // Also where nothing is translated: without any NAT chain the kernel translates no packet of connections that were
@@ -123,28 +115,36 @@ pub(super) fn steps(node: &Node) -> Rules {
         translate(&mut body, node.primary_address, ports);
     }
 
-    let comment = comment(&body.messages);
-    let table = TableMessage {
-        attributes: vec![
-            TableAttribute::Name(TABLE.into()),
-            TableAttribute::UserData(comment.clone()),
+    body.into_rules(NetfilterProtoFamily::IPv4)
+}
+
+/// The table of IPv6: marks for NodePort. Its pods' addresses are in prefixes, which rules lead to their ENIs; nothing is
+/// translated.
+pub(super) fn steps_v6(primary_link: u32) -> Rules {
+    let mut body = Body::default();
+    body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
+    mark_node_ports(&mut body, primary_link);
+    body.into_rules(NetfilterProtoFamily::IPv6)
+}
+
+/// What came in by the primary ENI for the node itself goes out by it, with all that belongs to it.
+fn mark_node_ports(body: &mut Body, primary_link: u32) {
+    body.rule(
+        "mark",
+        &[
+            Read::Iif.is(primary_link),
+            Read::DestinationTypeOnIif.is(RTN_LOCAL),
+            Write::CtMark.set(CONNMARK, 0),
         ],
-    };
-    let what = format!("make nftables table {TABLE}");
-    let table = Step::new(
-        what,
-        message(NfTablesMessage::NewTable(table)),
-        NLM_F_CREATE,
     );
-    let rest = body
-        .messages
-        .into_iter()
-        .map(|(what, inner, flags)| Step::new(what, message(inner), NLM_F_CREATE | flags));
-    Rules {
-        steps: std::iter::once(table).chain(rest).collect(),
-        comment,
-        counts: body.counts,
-    }
+    body.rule(
+        "mark",
+        &[Read::IifGroup.is_not(LINK_GROUP), expr::return_()],
+    );
+    body.rule(
+        "mark",
+        &[Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
+    );
 }
 
 /// What leaves the VPC leaves by the primary ENI, with its address.
@@ -314,6 +314,28 @@ struct Body {
 }
 
 impl Body {
+    /// The whole table.
+    fn into_rules(self, family: NetfilterProtoFamily) -> Rules {
+        let comment = comment(&self.messages);
+        let table = TableMessage {
+            attributes: vec![
+                TableAttribute::Name(TABLE.into()),
+                TableAttribute::UserData(comment.clone()),
+            ],
+        };
+        let what = format!("make nftables table {TABLE}");
+        let table = message_of(family, NfTablesMessage::NewTable(table));
+        let table = Step::new(what, table, NLM_F_CREATE);
+        let rest = self.messages.into_iter().map(|(what, inner, flags)| {
+            Step::new(what, message_of(family, inner), NLM_F_CREATE | flags)
+        });
+        Rules {
+            steps: std::iter::once(table).chain(rest).collect(),
+            comment,
+            counts: self.counts,
+        }
+    }
+
     /// A set of IPv4 addresses, or a map from them.
     fn set(&mut self, name: &str, flags: SetFlags, more: &[SetAttribute]) {
         /// The number of ipv4_addr among the types of `nft`: only for listing.

@@ -34,10 +34,12 @@ impl Rule {
                 _ => {}
             }
         }
+        let is_v6 = message.header.family == AddressFamily::Inet6;
         let selector = match (source, mark) {
             (Some(ip), None) => Selector::From(IpNet::new(ip, message.header.src_len).ok()?),
+            (None, Some(mark)) if is_v6 => Selector::Mark6 { mark, mask: mask? },
             (None, Some(mark)) => Selector::Mark { mark, mask: mask? },
-            (None, None) if message.header.family == AddressFamily::Inet6 => Selector::All6,
+            (None, None) if is_v6 => Selector::All6,
             (None, None) => Selector::All4,
             // We make none such.
             (Some(_), Some(_)) => return None,

@@ -17,6 +17,10 @@ pub(crate) const TESTS: &[Test] = &[
         "the primary ENI's link gets the MTU of the plan",
         primary_mtu,
     ),
+    (
+        "tcp_early_demux is as the plan has it, and left alone where it has none",
+        early_demux,
+    ),
     ("a second run of everything changes nothing", idempotent),
     (
         "changed CIDRs change their own elements of the table, and nothing else",
@@ -131,6 +135,23 @@ fn primary_mtu() -> Result<()> {
             link.contains(&format!("mtu {mtu} ")) && link.contains(",UP"),
             "not {mtu}: {link}"
         );
+    }
+    Ok(())
+}
+
+fn early_demux() -> Result<()> {
+    let world = World::new()?;
+    let mut plan = world.plan();
+    for (wanted, expected) in [
+        (None, "1"),
+        (Some(false), "0"),
+        (None, "0"),
+        (Some(true), "1"),
+    ] {
+        plan.tcp_early_demux = wanted;
+        world.prepare(&plan)?;
+        let found = world.node.read_sysctl("ipv4/tcp_early_demux")?;
+        ensure!(found == expected, "{wanted:?}: {found}");
     }
     Ok(())
 }
