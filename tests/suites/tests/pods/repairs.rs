@@ -40,6 +40,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             only_the_difference,
         ),
         async_test(
+            "pods_and_enis_that_come_and_go_give_nothing_to_repair",
+            churn,
+        ),
+        async_test(
             "what_is_lost_again_and_again_is_put_back_with_restraint_and_said",
             restraint,
         ),
@@ -372,6 +376,47 @@ async fn only_the_difference() -> anyhow::Result<()> {
             && told.iter().all(|line| line.contains(&address)),
         "{told:#?}"
     );
+    Ok(())
+}
+
+async fn churn() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = Node::new(&lab, "a")
+        .with("WARM_IP_TARGET", 1)
+        .with("IP_COOLDOWN_PERIOD", 1);
+    a.start_ipamd().await?;
+    let begin = Instant::now();
+    for round in 0.. {
+        let names: Vec<_> = (0..6).map(|n| format!("{round}-{n}")).collect();
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            let pods: Vec<_> = names
+                .iter()
+                .map(|name| scope.spawn(|| come_and_go(&lab, &a, name)))
+                .collect();
+            for pod in pods {
+                pod.join()
+                    .map_err(|_| anyhow::anyhow!("a pod's thread panicked"))??;
+            }
+            Ok(())
+        })?;
+        if begin.elapsed() > Duration::from_secs(8) {
+            break;
+        }
+    }
+    let pool = a.pool().await?;
+    ensure!(pool.enis.len() > 1, "no ENI came: {pool:#?}");
+    // A plugin that a busy machine stops for long in the middle of its work looks like one whose work was undone.
+    let ours: Vec<_> = pool.repairs.iter().filter(|it| it.kind != "pod").collect();
+    ensure!(ours.is_empty(), "{ours:#?}\n{}", a.log_tail());
+    Ok(())
+}
+
+fn come_and_go(lab: &Lab, node: &Node<'_>, name: &str) -> anyhow::Result<()> {
+    let netns = lab.pod_netns(&format!("churn-{name}"))?;
+    let sandbox = node.sandbox(&format!("churn-{name}"), name, netns.path());
+    sandbox.add()?.result()?;
+    let del = sandbox.del()?;
+    ensure!(del.code == Some(0), "{}", del.stderr);
     Ok(())
 }
 
