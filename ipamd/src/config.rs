@@ -5,6 +5,7 @@ mod egress;
 mod eni_config;
 mod enis;
 mod pool;
+mod snat;
 mod values;
 mod without_effect;
 
@@ -17,14 +18,14 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use datapath::layout::LEAST_MTU_V6;
 use datapath::pod::egress::Egress;
 use ipam::{Families, Mode, Settings, Sweep};
-use ipnet::Ipv4Net;
 
 use self::ec2::Ec2Args;
 use self::egress::EgressArgs;
 use self::eni_config::EniConfigError;
 use self::enis::EniArgs;
 use self::pool::PoolArgs;
-use self::values::{MTU, cidr, mtu};
+pub(crate) use self::snat::SnatArgs;
+use self::values::{MTU, boolean, mtu};
 pub(crate) use self::without_effect::settings_without_effect;
 use crate::eni_tags::EniTags;
 use crate::install::{self, ConflistArgs};
@@ -92,10 +93,14 @@ pub(crate) struct Config {
           help_heading = "Node")]
     pod_mtu: Option<u32>,
 
-    /// CIDRs outside the VPC to which pods keep their own address, joined by commas
-    #[arg(long, env = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", value_name = "CIDR,...",
-          value_delimiter = ',', value_parser = cidr, help_heading = "Node")]
-    pub(crate) exclude_snat_cidrs: Vec<Ipv4Net>,
+    #[command(flatten)]
+    pub(crate) snat: SnatArgs,
+
+    /// Whether TCP looks for a route before it looks for a socket (tcp_early_demux 0), as pods with security groups of
+    /// their own need it for the kubelet's probes; the node's setting stays as it is unless given
+    #[arg(long, env = "DISABLE_TCP_EARLY_DEMUX", value_name = "BOOL",
+          value_parser = boolean("DISABLE_TCP_EARLY_DEMUX"), help_heading = "Node")]
+    disable_tcp_early_demux: Option<bool>,
 
     /// The socket for the plugin and for people; root alone is let in
     #[arg(long, env = "WEIR_SOCKET", default_value = proto::DEFAULT_SOCKET, value_name = "PATH",
@@ -308,6 +313,10 @@ impl Config {
         self.pod_mtu.unwrap_or(self.eni_mtu)
     }
 
+    pub(crate) fn tcp_early_demux(&self) -> Option<bool> {
+        self.disable_tcp_early_demux.map(|disable| !disable)
+    }
+
     pub(crate) fn cluster_name(&self) -> Option<String> {
         self.ec2.cluster_name()
     }
@@ -391,6 +400,21 @@ mod tests {
                 "--enable-v6-egress=maybe",
                 "maybe",
                 "ENABLE_V6_EGRESS must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--disable-tcp-early-demux=no",
+                "no",
+                "DISABLE_TCP_EARLY_DEMUX must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--external-snat=on",
+                "on",
+                "AWS_VPC_K8S_CNI_EXTERNALSNAT must be true (or 1, t, T, TRUE, True) or false",
+            ),
+            (
+                "--randomize-snat=full",
+                "full",
+                "AWS_VPC_K8S_CNI_RANDOMIZESNAT must be prng, hashrandom or none",
             ),
             (
                 "--exclude-snat-cidrs=10.0.0.0/33",

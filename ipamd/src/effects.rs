@@ -8,9 +8,10 @@ use cloud::Ec2;
 use datapath::{EgressPlan, EniPlan, EniSlots, Host, HostError, NodePlan};
 use ipam::{Call, CallId, Effect, EniSetUp, Event, Held, Place};
 use ipnet::IpNet;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::Outcomes;
+use crate::engine::{Outcomes, Work};
 
 /// How long the link of an ENI that EC2 calls attached is waited for before the pool is told. The pool tries
 /// again: drivers have been seen to take minutes.
@@ -21,8 +22,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Hands {
     pub(crate) ec2: Arc<Ec2>,
     pub(crate) host: Arc<Host>,
-    /// What pods share, but for the addresses: the pool says which.
-    pub(crate) node: NodePlan,
+    /// What pods share, but for the addresses: the pool says which. The VPC's CIDRs may change.
+    pub(crate) node: watch::Receiver<NodePlan>,
     /// How pods reach the family that they have no address in, if at all.
     pub(crate) egress: Option<EgressPlan>,
     pub(crate) eni_mtu: u32,
@@ -31,8 +32,20 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    /// Begins an effect; its outcome comes as an event.
-    pub(crate) fn begin(&self, effect: Effect) {
+    /// Begins what the pool wants done, or what follows from what it did.
+    pub(crate) fn begin(&self, work: Work) {
+        match work {
+            Work::Effect(effect) => self.begin_effect(effect),
+            Work::Freed(addresses) => {
+                let hands = self.clone();
+                self.tasks
+                    .spawn(async move { hands.forget_connections(addresses).await });
+            }
+        }
+    }
+
+    /// Its outcome comes as an event.
+    fn begin_effect(&self, effect: Effect) {
         let hands = self.clone();
         match effect {
             Effect::Call(id, call) => {
@@ -97,15 +110,30 @@ impl Hands {
         }
     }
 
-    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
+    pub(crate) fn node_plan(&self, held: Vec<Held>) -> NodePlan {
         let held = held.into_iter().map(|held| EniSlots {
             place: at(held.place),
             slots: held.slots,
         });
-        let plan = NodePlan {
+        NodePlan {
             held: held.collect(),
-            ..self.node.clone()
-        };
+            ..self.node.borrow().clone()
+        }
+    }
+
+    pub(crate) fn eni_plan(&self, eni: &EniSetUp) -> EniPlan {
+        EniPlan {
+            mac: datapath::Mac(eni.mac.0),
+            place: at(eni.place),
+            primary_address: eni.primary_address,
+            subnet: eni.subnet_cidr,
+            mtu: self.eni_mtu,
+            ipv6: self.node.borrow().ipv6,
+        }
+    }
+
+    async fn prepare(&self, held: Vec<Held>) -> Result<Vec<IpAddr>, HostError> {
+        let plan = self.node_plan(held);
         self.host.prepare(&plan).await?;
         self.host.prepare_egress(self.egress).await?;
         tracing::info!(enis = plan.held.len(), "prepared the node's network");
@@ -120,6 +148,18 @@ impl Hands {
     ) -> Result<(), HostError> {
         self.host.release(at(place), slots).await?;
         self.host.take_down_eni(at(place), primary_address).await
+    }
+
+    /// The next pod that has the address would get what is sent in the connections of the last one.
+    async fn forget_connections(&self, addresses: Vec<IpAddr>) {
+        match self.host.forget_connections(&addresses).await {
+            Ok(count) => tracing::debug!(?addresses, count, "connections of gone pods forgotten"),
+            Err(error) => tracing::warn!(
+                ?addresses,
+                "connections of gone pods could not be forgotten: {}",
+                crate::sentence(&error)
+            ),
+        }
     }
 
     async fn call(&self, id: CallId, call: Call) {
@@ -146,14 +186,7 @@ impl Hands {
             // `Host::prepare` has done what there is to do on the primary ENI.
             Ok(())
         } else {
-            let plan = EniPlan {
-                mac: datapath::Mac(eni.mac.0),
-                place: at(eni.place),
-                primary_address: eni.primary_address,
-                subnet: eni.subnet_cidr,
-                mtu: self.eni_mtu,
-                ipv6: self.node.ipv6,
-            };
+            let plan = self.eni_plan(&eni);
             let outcome = self.host.set_up_eni(&plan, LINK_PATIENCE).await;
             outcome.map_err(|error| crate::sentence(&error))
         };

@@ -2,6 +2,7 @@
 //! has to be done goes out as an effect.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -31,6 +32,15 @@ pub(crate) struct Engine {
 #[derive(Clone, Debug)]
 pub(crate) struct Outcomes(mpsc::UnboundedSender<Message>);
 
+/// What goes beyond this process.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// The pool wants it.
+    Effect(Effect),
+    /// Pods with these addresses have gone.
+    Freed(Vec<IpAddr>),
+}
+
 type Look = Box<dyn FnOnce(&State, Time) + Send>;
 
 enum Message {
@@ -58,7 +68,7 @@ pub(crate) struct Pool<C> {
 }
 
 /// The pool's task and the two ends that talk to it. `carry` is made from where outcomes go.
-pub(crate) fn build<C: FnMut(Effect)>(
+pub(crate) fn build<C: FnMut(Work)>(
     state: State,
     books: Books,
     carry: impl FnOnce(Outcomes) -> C,
@@ -160,7 +170,7 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-impl<C: FnMut(Effect)> Pool<C> {
+impl<C: FnMut(Work)> Pool<C> {
     /// Runs the pool until it is told to stop.
     pub(crate) async fn run(mut self) {
         while !(self.stopping && self.writer.is_at_rest()) {
@@ -214,8 +224,11 @@ impl<C: FnMut(Effect)> Pool<C> {
                 | Effect::SetUpEni(_)
                 | Effect::TearDownEni { .. }
                 | Effect::Route { .. }
-                | Effect::Unroute { .. }) => (self.carry)(effect),
+                | Effect::Unroute { .. }) => (self.carry)(Work::Effect(effect)),
             }
+        }
+        if !self.state.freed().is_empty() {
+            (self.carry)(Work::Freed(self.state.freed().to_vec()));
         }
         if !*self.started.borrow() && has_started(&self.state, now) {
             self.started.send_replace(true);

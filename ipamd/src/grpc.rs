@@ -22,6 +22,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::clock::{self, Calendar};
 use crate::engine::Engine;
+use crate::reconcile::Repairs;
 use crate::spool::Spool;
 use answer::{Refused, gone, invalid, refused, unknown_sandbox};
 
@@ -36,6 +37,7 @@ pub(crate) struct Service {
     pub(crate) engine: Engine,
     pub(crate) spool: Spool,
     pub(crate) pod_mtu: u32,
+    pub(crate) repairs: Repairs,
 }
 
 /// The services could not be put together or served.
@@ -255,7 +257,9 @@ impl Pool for Service {
             .look(|state, _| state.view())
             .await
             .map_err(gone)?;
-        Ok(Response::new(view::pool(pool, Calendar::now())))
+        let calendar = Calendar::now();
+        let repairs = self.repairs.view(calendar);
+        Ok(Response::new(view::pool(pool, repairs, calendar)))
     }
 }
 

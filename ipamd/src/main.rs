@@ -12,8 +12,10 @@ mod grpc;
 mod install;
 mod ipv6;
 mod probe;
+mod reconcile;
 mod socket;
 mod spool;
+mod vpc_cidrs;
 mod watch;
 
 use std::error::Error;
@@ -26,6 +28,7 @@ use books::{Books, Distrust, Identity, Loaded};
 use cloud::{Ec2, Ec2Identity, Metadata, NodeFacts};
 use datapath::{EgressPlan, Host, NodePlan};
 use ipam::{Event, Families, Ledger, Mac, Node, SecurityGroupId, SeenEni, State};
+use ipnet::Ipv4Net;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +38,7 @@ use config::{Cli, Command, Config, LogFormat, LogLevel};
 use effects::Hands;
 use engine::Engine;
 use install::{ConflistArgs, InstallError};
+use reconcile::{Reconciler, Repairs};
 use socket::Claim;
 use spool::Spool;
 use watch::Watch;
@@ -165,6 +169,7 @@ struct Started {
     host: Arc<Host>,
     node: NodePlan,
     egress: Option<EgressPlan>,
+    vpc_cidrs: Vec<Ipv4Net>,
 }
 
 async fn start(config: &Config) -> Result<Started, Failure> {
@@ -230,6 +235,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
         host: Arc::new(Host::open()?),
         node: plan(config, &facts, ipv6),
         egress,
+        vpc_cidrs: facts.vpc_cidrs,
     })
 }
 
@@ -240,17 +246,20 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
+    let (plan, node) = tokio::sync::watch::channel(started.node);
+    let mut hands = None;
     let (engine, pool) = engine::build(started.state, started.books, |outcomes| {
-        let hands = Hands {
+        let carry = Hands {
             ec2: started.ec2,
             host: started.host,
-            node: started.node,
+            node,
             egress: started.egress,
             eni_mtu: config.eni_mtu,
             tasks: tasks.clone(),
             outcomes,
         };
-        move |effect| hands.begin(effect)
+        hands = Some(carry.clone());
+        move |work| carry.begin(work)
     })
     .map_err(|source| Failure::System {
         step: "starting the thread for the books",
@@ -271,9 +280,25 @@ async fn serve(
     spool.replay().await.ok();
     tasks.spawn(spool.clone().watch());
 
-    // Ends with the runtime: nothing waits for it.
+    // These end with the runtime: nothing waits for them.
     let (primary, groups) = started.primary;
-    tokio::spawn(Watch::new(started.metadata, engine.clone(), primary, groups).run());
+    let watch = Watch::new(started.metadata.clone(), engine.clone(), primary, groups);
+    tokio::spawn(watch.run());
+    tokio::spawn(vpc_cidrs::watch(
+        started.metadata,
+        started.vpc_cidrs,
+        config.snat.excluded().to_vec(),
+        plan,
+    ));
+    let repairs = Repairs::default();
+    if let Some(hands) = hands {
+        let reconciler = Reconciler {
+            hands,
+            engine: engine.clone(),
+            repairs: repairs.clone(),
+        };
+        tokio::spawn(reconciler.run());
+    }
 
     let listener = claim.listen()?;
     tracing::info!(socket = %config.socket.display(), "listening");
@@ -282,6 +307,7 @@ async fn serve(
         engine: engine.clone(),
         spool,
         pod_mtu: config.pod_mtu(),
+        repairs,
     };
     let mut server = tokio::spawn(grpc::serve(listener, service, closing.clone()));
 
@@ -405,12 +431,13 @@ fn open_books(
 
 /// What all pods share. The addresses are the pool's to say.
 fn plan(config: &Config, facts: &NodeFacts, ipv6: bool) -> NodePlan {
-    let untranslated = facts.vpc_cidrs.iter().chain(&config.exclude_snat_cidrs);
     NodePlan {
         primary_mac: datapath::Mac(facts.primary_mac.0),
         primary_address: facts.primary_address,
         primary_mtu: config.eni_mtu,
-        vpc_cidrs: untranslated.copied().collect(),
+        vpc_cidrs: vpc_cidrs::untranslated(&facts.vpc_cidrs, config.snat.excluded()),
+        snat: config.snat.snat(),
+        tcp_early_demux: config.tcp_early_demux(),
         ipv6,
         held: Vec::new(),
     }

@@ -202,6 +202,21 @@ impl Metadata {
         first.map(|line| parse(path, line, expected)).transpose()
     }
 
+    /// The VPC's IPv4 CIDRs, as the primary ENI shows them; none when IMDS does not tell within `patience`, or makes no
+    /// sense. It may lag behind EC2.
+    pub async fn vpc_cidrs(&self, primary: Mac, patience: Duration) -> Option<Vec<Ipv4Net>> {
+        let path = format!("network/interfaces/macs/{primary}/vpc-ipv4-cidr-blocks");
+        let text = tokio::time::timeout(patience, self.get(&path)).await;
+        let cidrs: Option<Vec<_>> = text
+            .ok()?
+            .ok()??
+            .lines()
+            .map(|line| line.parse().ok())
+            .collect();
+        // A VPC has one at the least.
+        cidrs.filter(|cidrs| !cidrs.is_empty())
+    }
+
     /// The ENIs that IMDS shows, with what they hold; none when it can't be read within `patience`, or makes no sense.
     /// It may lag behind EC2.
     pub async fn enis(&self, patience: Duration) -> Option<Vec<SeenEni>> {

@@ -3,17 +3,23 @@
 mod egress;
 mod eni;
 mod ipv6;
+mod repair;
+mod seen;
 mod sources;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteProtocol, RouteType};
+use tokio::sync::RwLock;
 
 pub use self::egress::EgressPlan;
+pub use self::repair::{Fault, Part, PodPlan, Turn, Wanted};
+use crate::conntrack::Connections;
 use crate::layout::{
     CONNMARK, MAIN_TABLE, Mac, PODS_TABLE, Place, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS,
     UNREACHABLE_METRIC,
@@ -21,7 +27,7 @@ use crate::layout::{
 use crate::netlink::KernelError;
 use crate::nft;
 use crate::rtnl::{self, Route, Rtnl, Rule, Selector, Way};
-use crate::sysctl::{self, IfAbsent, SysctlError};
+use crate::sysctl::{IfAbsent, Setting, SysctlError};
 
 /// The node as it is to be before the first pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +40,34 @@ pub struct NodePlan {
     pub primary_mtu: u32,
     /// The VPC's CIDRs, and others not to translate for. May overlap.
     pub vpc_cidrs: Vec<Ipv4Net>,
+    /// Who translates what pods send out of the VPC.
+    pub snat: Snat,
+    /// Whether TCP looks for a socket before it looks for a route (`tcp_early_demux`); none leaves it as it is.
+    pub tcp_early_demux: Option<bool>,
     /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
     pub ipv6: bool,
     /// All that the node holds for pods, per ENI. Complete: a hold that it does not name goes.
     pub held: Vec<EniSlots>,
+}
+
+/// Who translates the source of what pods send out of the VPC over IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snat {
+    /// The node does, to the primary ENI's address; it leaves by that ENI.
+    Node(SourcePorts),
+    /// Something else on the way out, such as a NAT gateway: it leaves by the pod's own ENI, from the pod's address.
+    External,
+}
+
+/// Which source port a translated connection gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourcePorts {
+    /// A fully random one (`fully-random` of nft, `--random-fully` of iptables).
+    FullyRandom,
+    /// One by a hash with a secret, so that the next ones are near (`random`, `--random`).
+    Random,
+    /// Its own, where that is free.
+    Kept,
 }
 
 /// What one ENI holds for pods.
@@ -102,6 +132,9 @@ pub enum HostError {
 pub struct Host {
     rtnl: Rtnl,
     nft: nft::Table,
+    connections: Connections,
+    /// Shared by those that make and undo what others do not; alone is who compares all.
+    order: Arc<RwLock<()>>,
 }
 
 impl Host {
@@ -113,6 +146,8 @@ impl Host {
         Ok(Self {
             rtnl: rtnl::open()?,
             nft: nft::Table::open()?,
+            connections: Connections::open()?,
+            order: Arc::default(),
         })
     }
 
@@ -123,10 +158,9 @@ impl Host {
     /// When the primary ENI is not there, or the kernel refuses a step.
     pub async fn prepare(&self, node: &NodePlan) -> Result<(), HostError> {
         let primary = self.find_link(node.primary_mac, Duration::ZERO).await?;
-        sysctl::set("ipv4/ip_forward", "1", IfAbsent::Fail)?;
-        eni::loosen_reverse_path_filter(&primary.name)?;
-        if node.ipv6 {
-            ipv6::forward(&primary.name)?;
+        let _alone = self.order.write().await;
+        for setting in node.settings(&primary.name) {
+            setting.apply()?;
         }
 
         // Routes before the rule that leads to them, rules before the marks that lead to those.
@@ -139,31 +173,18 @@ impl Host {
         let mut steps: Vec<_> = primary.bring_up(node.primary_mtu).into_iter().collect();
         steps.extend(stale.map(|net| unreachable(net).delete()));
         steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
-        let connmark = Selector::Mark {
-            mark: CONNMARK,
-            mask: CONNMARK,
-        };
-        steps.push(rule(RULE_CONNMARK, connmark, MAIN_TABLE).ensure());
-        steps.push(rule(RULE_PODS, Selector::All4, PODS_TABLE).ensure());
-        if node.ipv6 {
-            steps.push(rule(RULE_PODS, Selector::All6, PODS_TABLE).ensure());
-        }
-        for eni in node.held.iter().filter(|eni| !eni.place.is_primary()) {
-            steps.extend(eni::mark_rule(eni.place)?.map(Rule::ensure));
-        }
+        steps.extend(node.rules()?.into_iter().map(Rule::ensure));
         steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
         self.rtnl.run(steps).await?;
 
-        let marks = node
-            .held
-            .iter()
-            .flat_map(|eni| marks(eni.place, &eni.slots));
-        let rules = nft::Node {
-            primary_link: primary.index,
-            primary_address: node.primary_address,
-            vpc_cidrs: node.vpc_cidrs.clone(),
-        };
-        Ok(self.nft.ensure(&rules, &marks.collect()).await?)
+        let rules = node.ruleset(primary.index);
+        self.nft.ensure(&rules, &node.marks()).await?;
+        if node.ipv6
+            && let Some(change) = self.nft.compare_v6(primary.index).await?
+        {
+            self.nft.carry_out(change).await?;
+        }
+        Ok(())
     }
 
     /// Takes addresses and prefixes into service: `unreachable` until a pod has them, and on a secondary ENI the mark
@@ -172,6 +193,7 @@ impl Host {
     /// # Errors
     /// When the kernel refuses.
     pub async fn hold(&self, place: Place, slots: &[IpNet]) -> Result<(), HostError> {
+        let _shared = self.order.read().await;
         let mut steps: Vec<_> = slots.iter().map(|net| unreachable(*net).ensure()).collect();
         if !place.is_primary() {
             steps.extend(eni::mark_rule(place)?.map(Rule::ensure));
@@ -192,6 +214,7 @@ impl Host {
     /// # Errors
     /// When the kernel refuses.
     pub async fn release(&self, place: Place, slots: &[IpNet]) -> Result<(), HostError> {
+        let _shared = self.order.read().await;
         let addresses: Vec<Ipv4Addr> = slots.iter().filter_map(single).collect();
         if place.mark().is_some() && !addresses.is_empty() {
             self.nft.remove(&addresses).await?;
@@ -214,6 +237,19 @@ impl Host {
         Ok(routes.iter().map(IpNet::addr).collect())
     }
 
+    /// Has the kernel forget the connections of addresses whose pods have gone, and says how many there were. Once the
+    /// pod's link is gone none can come again: what is sent to it is refused.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn forget_connections(&self, addresses: &[IpAddr]) -> Result<usize, HostError> {
+        let mut count = 0;
+        for address in addresses {
+            count += self.connections.forget(*address).await?;
+        }
+        Ok(count)
+    }
+
     /// The destinations of our routes of this kind in the table of pods.
     async fn in_pods_table(&self, kind: RouteType) -> Result<Vec<IpNet>, HostError> {
         let what = format!("list the routes of table {PODS_TABLE}");
@@ -228,6 +264,63 @@ impl Host {
             );
         }
         Ok(found)
+    }
+}
+
+impl NodePlan {
+    /// The settings of the node and of the primary ENI's link.
+    fn settings(&self, primary: &str) -> Vec<Setting> {
+        let ipv6 = self.ipv6.then(|| ipv6::forwarding(primary));
+        let early_demux = self.tcp_early_demux.map(|on| {
+            let value = if on { "1" } else { "0" };
+            Setting::new("ipv4/tcp_early_demux", value, IfAbsent::Skip)
+        });
+        [
+            Setting::new("ipv4/ip_forward", "1", IfAbsent::Fail),
+            eni::loose_reverse_path_filter(primary),
+        ]
+        .into_iter()
+        .chain(early_demux)
+        .chain(ipv6.into_iter().flatten())
+        .collect()
+    }
+
+    /// Those that do not depend on prefixes.
+    fn rules(&self) -> Result<Vec<Rule>, HostError> {
+        let connmark = Selector::Mark {
+            mark: CONNMARK,
+            mask: CONNMARK,
+        };
+        let mut rules = vec![
+            rule(RULE_CONNMARK, connmark, MAIN_TABLE),
+            rule(RULE_PODS, Selector::All4, PODS_TABLE),
+        ];
+        if self.ipv6 {
+            rules.push(rule(RULE_PODS, Selector::All6, PODS_TABLE));
+            let connmark = Selector::Mark6 {
+                mark: CONNMARK,
+                mask: CONNMARK,
+            };
+            rules.push(rule(RULE_CONNMARK, connmark, MAIN_TABLE));
+        }
+        for eni in self.held.iter().filter(|eni| !eni.place.is_primary()) {
+            rules.extend(eni::mark_rule(eni.place)?);
+        }
+        Ok(rules)
+    }
+
+    fn marks(&self) -> nft::Marks {
+        let held = self.held.iter();
+        held.flat_map(|eni| marks(eni.place, &eni.slots)).collect()
+    }
+
+    fn ruleset(&self, primary_link: u32) -> nft::Node {
+        nft::Node {
+            primary_link,
+            primary_address: self.primary_address,
+            vpc_cidrs: self.vpc_cidrs.clone(),
+            snat: self.snat,
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //! All functions need CAP_NET_ADMIN in the current network namespace and run inside a tokio runtime with
 //! I/O and time enabled.
 
+mod conntrack;
+mod events;
 pub mod host;
 pub mod layout;
 mod netlink;
@@ -16,7 +18,11 @@ pub mod pod;
 mod rtnl;
 mod sysctl;
 
-pub use host::{EgressPlan, EniPlan, EniSlots, Host, HostError, NodePlan};
+pub use events::{Events, Heard};
+pub use host::{
+    EgressPlan, EniPlan, EniSlots, Fault, Host, HostError, NodePlan, Part, PodPlan, Snat,
+    SourcePorts, Turn, Wanted,
+};
 pub use layout::{Mac, Place};
 pub use netlink::KernelError;
 pub use netns::{NetNs, NetNsError};

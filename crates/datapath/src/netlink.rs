@@ -208,6 +208,16 @@ where
                             return Err(refused(what.to_owned(), error.raw_code(), &error.header));
                         }
                         NetlinkPayload::Overrun(_) => steady = false,
+                        // A list that is cut short by an error ends like a whole one, but for the code. What is
+                        // listed need not be there: then nothing is listed.
+                        NetlinkPayload::Done(done) if done.code < 0 => {
+                            let errno = Errno::from_raw_os_error(-done.code);
+                            if errno != Errno::NOENT {
+                                let text = String::new();
+                                let what = what.to_owned();
+                                return Err(KernelError::Refused { what, errno, text });
+                            }
+                        }
                         _ => {}
                     }
                 }

@@ -1,13 +1,14 @@
 //! Our nftables table: changed in transactions, so that no packet ever meets half of it.
 //!
-//! It is `table ip weir`, not `inet`: what it does (marks for NodePort, source translation) exists for IPv4
-//! alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2.
+//! It is `table ip weir`, not `inet`: most of what it does (source translation, marks of single addresses) exists for
+//! IPv4 alone, IPv6 packets need not run through its chains, and `ip` has NAT chains on kernels before 5.2. Where pods
+//! have IPv6, `table ip6 weir` has the marks for NodePort.
 
 pub(crate) mod egress;
 mod expr;
 mod ruleset;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use netlink_packet_netfilter::nftables::{
@@ -22,7 +23,7 @@ use netlink_packet_netfilter::{
 use rustix::io::Errno;
 
 pub(crate) use ruleset::Node;
-use ruleset::TABLE;
+use ruleset::{Range, TABLE};
 
 use crate::netlink::{KernelError, Netlink};
 
@@ -50,6 +51,39 @@ pub(crate) struct Table {
 /// Which address leaves by which ENI, by its mark.
 pub(crate) type Marks = BTreeMap<Ipv4Addr, u32>;
 
+/// What becomes of marks that nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Others {
+    Go,
+    Stay,
+}
+
+/// What makes the table as it should be, in one transaction.
+pub(crate) struct Change {
+    /// What is missing or wrong.
+    pub(crate) what: String,
+    steps: Vec<Step>,
+}
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Change")
+            .field("what", &self.what)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The elements of a table whose rules are right.
+struct Found {
+    marks: Marks,
+    ranges: BTreeSet<Range>,
+}
+
+/// Whether a name on netlink, with its end, is our table's.
+pub(crate) fn is_our_table(name: &[u8]) -> bool {
+    name.strip_suffix(&[0]).unwrap_or(name) == TABLE.as_bytes()
+}
+
 impl Table {
     pub(crate) fn open() -> Result<Self, KernelError> {
         Ok(Self {
@@ -60,20 +94,79 @@ impl Table {
     /// Makes the table what it should be for `node`, with exactly `marks`. If the rules are right already,
     /// only the elements that differ are changed; if all is right, nothing is.
     pub(crate) async fn ensure(&self, node: &Node, marks: &Marks) -> Result<(), KernelError> {
+        match self.compare(node, marks, Others::Go).await? {
+            Some(change) => self.carry_out(change).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What makes the table so, where it is not.
+    pub(crate) async fn compare(
+        &self,
+        node: &Node,
+        marks: &Marks,
+        others: Others,
+    ) -> Result<Option<Change>, KernelError> {
         let rules = ruleset::steps(node);
-        if !self.is_current(&rules).await? {
-            let mut steps = ruleset::removal();
+        let ranges = ruleset::ranges(&node.vpc_cidrs);
+        let Some(mut found) = self.if_current(&rules).await? else {
+            let mut steps = ruleset::removal(NetfilterProtoFamily::IPv4);
             steps.extend(rules.steps);
+            steps.extend(add_ranges(&ranges));
             for index in distinct(marks.values()) {
                 steps.extend(ruleset::eni_chain(index));
             }
             steps.extend(add(marks));
-            return self.transact(steps).await;
+            let what = format!("nftables table {TABLE}");
+            return Ok(Some(Change { what, steps }));
+        };
+        if others == Others::Stay {
+            found.marks.retain(|address, _| marks.contains_key(address));
         }
-        let found = self.marks().await?;
-        let stale: Marks = difference(&found, marks);
-        let missing: Marks = difference(marks, &found);
-        self.change(&stale, &missing).await
+        let stale: Marks = difference(&found.marks, marks);
+        let missing: Marks = difference(marks, &found.marks);
+        let old: BTreeSet<Range> = found.ranges.difference(&ranges).copied().collect();
+        let new: BTreeSet<Range> = ranges.difference(&found.ranges).copied().collect();
+        let mut what = Vec::new();
+        if !(stale.is_empty() && missing.is_empty()) {
+            let changed = stale.keys().chain(missing.keys());
+            let changed: BTreeSet<_> = changed.collect();
+            what.push(format!("{} of map {}", changed.len(), ruleset::MARKS));
+        }
+        if !(old.is_empty() && new.is_empty()) {
+            what.push(format!("{} of set {}", old.len() + new.len(), ruleset::VPC));
+        }
+        if what.is_empty() {
+            return Ok(None);
+        }
+        let mut steps = delete_ranges(&old);
+        steps.extend(add_ranges(&new));
+        steps.extend(self.change(&stale, &missing).await?);
+        let what = format!(
+            "elements of nftables table {TABLE} ({})",
+            what.join(" and ")
+        );
+        Ok(Some(Change { what, steps }))
+    }
+
+    pub(crate) async fn carry_out(&self, change: Change) -> Result<(), KernelError> {
+        self.transact(change.steps).await
+    }
+
+    /// The table of IPv6, which has no elements: what makes it so, where it is not.
+    pub(crate) async fn compare_v6(
+        &self,
+        primary_link: u32,
+    ) -> Result<Option<Change>, KernelError> {
+        let rules = ruleset::steps_v6(primary_link);
+        let counts = self.if_made_of(NetfilterProtoFamily::IPv6, &rules).await?;
+        if counts.is_some_and(|counts| counts == rules.counts) {
+            return Ok(None);
+        }
+        let mut steps = ruleset::removal(NetfilterProtoFamily::IPv6);
+        steps.extend(rules.steps);
+        let what = format!("nftables table {TABLE} of IPv6");
+        Ok(Some(Change { what, steps }))
     }
 
     /// Adds marks, or changes those of addresses that moved to another ENI.
@@ -95,7 +188,8 @@ impl Table {
                     let moved = found
                         .into_iter()
                         .filter(|(address, _)| missing.contains_key(address));
-                    done = self.change(&moved.collect(), &missing).await;
+                    let steps = self.change(&moved.collect(), &missing).await?;
+                    done = self.transact(steps).await;
                 }
                 _ => break,
             }
@@ -109,13 +203,11 @@ impl Table {
         let stale = found
             .into_iter()
             .filter(|(address, _)| addresses.contains(address));
-        self.change(&stale.collect(), &Marks::new()).await
+        let steps = self.change(&stale.collect(), &Marks::new()).await?;
+        self.transact(steps).await
     }
 
-    async fn change(&self, stale: &Marks, missing: &Marks) -> Result<(), KernelError> {
-        if stale.is_empty() && missing.is_empty() {
-            return Ok(());
-        }
+    async fn change(&self, stale: &Marks, missing: &Marks) -> Result<Vec<Step>, KernelError> {
         let mut steps = delete(stale);
         for index in distinct(missing.values()) {
             if !self.has_chain(&ruleset::eni_chain_name(index)).await? {
@@ -123,15 +215,40 @@ impl Table {
             }
         }
         steps.extend(add(missing));
-        self.transact(steps).await
+        Ok(steps)
     }
 
-    /// Whether the table in the kernel was made from these rules and still has them all.
-    async fn is_current(&self, rules: &ruleset::Rules) -> Result<bool, KernelError> {
+    /// The elements of the table in the kernel, if it was made from these rules and still has them all.
+    async fn if_current(&self, rules: &ruleset::Rules) -> Result<Option<Found>, KernelError> {
+        let Some(counts) = self.if_made_of(NetfilterProtoFamily::IPv4, rules).await? else {
+            return Ok(None);
+        };
+        let shared = counts.iter().filter(|(it, _)| !ruleset::is_eni_chain(it));
+        if !shared.eq(&rules.counts) {
+            return Ok(None);
+        }
+        let marks = self.marks().await?;
+        let has_rule = |index| counts.get(&ruleset::eni_chain_name(index)) == Some(&1);
+        // Index 0 is an element that is none of ours: it goes, whatever its chain has.
+        let mut used = distinct(marks.values()).into_iter();
+        if !used.all(|index| index == 0 || has_rule(index)) {
+            return Ok(None);
+        }
+        let ranges = self.ranges().await?;
+        Ok(Some(Found { marks, ranges }))
+    }
+
+    /// How many rules each chain of the table has, of those that have any, if the table was made from these.
+    async fn if_made_of(
+        &self,
+        family: NetfilterProtoFamily,
+        rules: &ruleset::Rules,
+    ) -> Result<Option<BTreeMap<String, usize>>, KernelError> {
         let table = NfTablesMessage::GetTable(TableMessage {
             attributes: vec![TableAttribute::Name(TABLE.into())],
         });
-        let read = Step::new(format!("read nftables table {TABLE}"), message(table), 0);
+        let read = message_of(family, table);
+        let read = Step::new(format!("read nftables table {TABLE}"), read, 0);
         let comment = match self.netlink.run(vec![read]).await {
             Ok(replies) => replies.into_iter().find_map(|reply| match reply.inner {
                 NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)) => table
@@ -146,30 +263,26 @@ impl Table {
             Err(error) if error.errno() == Some(Errno::NOENT) => None,
             Err(error) => return Err(error),
         };
-        Ok(comment.as_ref() == Some(&rules.comment) && self.rule_counts().await? == rules.counts)
-    }
-
-    /// How many rules each of the chains has that are the same on every node.
-    async fn rule_counts(&self) -> Result<BTreeMap<String, usize>, KernelError> {
+        if comment.as_ref() != Some(&rules.comment) {
+            return Ok(None);
+        }
         let filter = NfTablesMessage::GetRule(RuleMessage {
             attributes: vec![RuleAttribute::Table(TABLE.into())],
         });
         let what = format!("list the rules of nftables table {TABLE}");
         let mut counts = BTreeMap::new();
-        for reply in self.netlink.dump(&what, message(filter)).await? {
+        for reply in self.netlink.dump(&what, message_of(family, filter)).await? {
             let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = reply.inner
             else {
                 continue;
             };
             for attribute in rule.attributes {
-                if let RuleAttribute::Chain(chain) = attribute
-                    && !ruleset::is_eni_chain(&chain)
-                {
+                if let RuleAttribute::Chain(chain) = attribute {
                     *counts.entry(chain).or_insert(0) += 1;
                 }
             }
         }
-        Ok(counts)
+        Ok(Some(counts))
     }
 
     async fn has_chain(&self, name: &str) -> Result<bool, KernelError> {
@@ -188,14 +301,26 @@ impl Table {
     }
 
     async fn marks(&self) -> Result<Marks, KernelError> {
+        let elements = self.elements(ruleset::MARKS).await?;
+        Ok(elements.into_iter().filter_map(mark).collect())
+    }
+
+    async fn ranges(&self) -> Result<BTreeSet<Range>, KernelError> {
+        Ok(ruleset::read_ranges(&self.elements(ruleset::VPC).await?))
+    }
+
+    async fn elements(
+        &self,
+        set: &str,
+    ) -> Result<Vec<ListAttribute<SetElementAttribute>>, KernelError> {
         let filter = NfTablesMessage::GetSetElement(SetElementMessage {
             attributes: vec![
                 SetElementList::Table(TABLE.into()),
-                SetElementList::Set(ruleset::MARKS.into()),
+                SetElementList::Set(set.into()),
             ],
         });
-        let what = format!("list map {} of nftables table {TABLE}", ruleset::MARKS);
-        let mut marks = Marks::new();
+        let what = format!("list the elements of {set} in nftables table {TABLE}");
+        let mut all = Vec::new();
         for reply in self.netlink.dump(&what, message(filter)).await? {
             let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(list)) = reply.inner
             else {
@@ -203,14 +328,17 @@ impl Table {
             };
             for attribute in list.attributes {
                 if let SetElementList::Elements(elements) = attribute {
-                    marks.extend(elements.into_iter().filter_map(mark));
+                    all.extend(elements);
                 }
             }
         }
-        Ok(marks)
+        Ok(all)
     }
 
     async fn transact(&self, steps: Vec<Step>) -> Result<(), KernelError> {
+        if steps.is_empty() {
+            return Ok(());
+        }
         transact(&self.netlink, steps).await
     }
 
@@ -233,10 +361,11 @@ async fn transact(
 }
 
 fn message(inner: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(
-        NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0),
-        inner,
-    )
+    message_of(NetfilterProtoFamily::IPv4, inner)
+}
+
+fn message_of(family: NetfilterProtoFamily, inner: NfTablesMessage) -> NetfilterMessage {
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
 }
 
 fn add(marks: &Marks) -> Vec<Step> {
@@ -245,6 +374,27 @@ fn add(marks: &Marks) -> Vec<Step> {
 
 fn delete(marks: &Marks) -> Vec<Step> {
     elements(marks, "delete", NfTablesMessage::DeleteSetElement)
+}
+
+fn add_ranges(ranges: &BTreeSet<Range>) -> Vec<Step> {
+    change_ranges(ranges, "add", NfTablesMessage::NewSetElement)
+}
+
+fn delete_ranges(ranges: &BTreeSet<Range>) -> Vec<Step> {
+    change_ranges(ranges, "delete", NfTablesMessage::DeleteSetElement)
+}
+
+fn change_ranges(
+    ranges: &BTreeSet<Range>,
+    verb: &str,
+    wrap: impl Fn(SetElementMessage) -> NfTablesMessage,
+) -> Vec<Step> {
+    let elements = ruleset::range_elements(ranges);
+    let what = format!("{verb} elements of nftables set {}", ruleset::VPC);
+    elements
+        .chunks(ELEMENTS)
+        .map(|chunk| ruleset::set_elements(what.clone(), ruleset::VPC, chunk.to_vec(), &wrap))
+        .collect()
 }
 
 fn elements(
@@ -302,6 +452,6 @@ fn difference(these: &Marks, those: &Marks) -> Marks {
         .collect()
 }
 
-fn distinct<'a>(indexes: impl Iterator<Item = &'a u32>) -> std::collections::BTreeSet<u32> {
+fn distinct<'a>(indexes: impl Iterator<Item = &'a u32>) -> BTreeSet<u32> {
     indexes.copied().collect()
 }

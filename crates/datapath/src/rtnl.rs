@@ -1,5 +1,7 @@
 //! The messages to the kernel's routing side that Weir sends, and no others.
 
+mod read;
+
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -21,6 +23,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::proto::sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
 
+pub(crate) use self::read::{permanent_neighbour as read_neighbour, protocol as protocol_of};
 use crate::layout::{Mac, ROUTE_PROTOCOL};
 use crate::netlink::{KernelError, Netlink};
 
@@ -183,7 +186,7 @@ pub(crate) fn permanent_neighbour(index: u32, ip: IpAddr, mac: Mac) -> Step {
 }
 
 /// A route of ours.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Route {
     pub(crate) destination: IpNet,
     pub(crate) table: u32,
@@ -191,7 +194,7 @@ pub(crate) struct Route {
 }
 
 /// Where a route leads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// Right behind the link.
     Link { index: u32 },
@@ -216,6 +219,14 @@ impl Route {
         self.add().tolerating(Errno::EXIST)
     }
 
+    /// Adds the route, and leaves it alone where it is there.
+    pub(crate) fn settle(self) -> Step {
+        match self.destination {
+            IpNet::V4(_) => self.put(),
+            IpNet::V6(_) => self.ensure(),
+        }
+    }
+
     /// Adds the route; refused if there is one to the same destination at the same metric.
     pub(crate) fn add(self) -> Step {
         let what = format!("add {}", self.describe());
@@ -229,7 +240,7 @@ impl Route {
         Step::new(what, RouteNetlinkMessage::DelRoute(self.message()), 0).tolerating(Errno::SRCH)
     }
 
-    fn describe(self) -> String {
+    pub(crate) fn describe(self) -> String {
         let Self {
             destination,
             table,
@@ -328,6 +339,8 @@ pub(crate) enum Selector {
     All6,
     /// Packets of IPv4 with this mark.
     Mark { mark: u32, mask: u32 },
+    /// Packets of IPv6 with this mark.
+    Mark6 { mark: u32, mask: u32 },
     /// Packets of this source's family.
     From(IpNet),
 }
@@ -342,29 +355,8 @@ impl Rule {
         Step::new(what, RouteNetlinkMessage::NewRule(rule), flags).tolerating(Errno::EXIST)
     }
 
-    /// The rule that `reply` tells of, if it is one of ours with a source.
-    pub(crate) fn from_source(reply: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewRule(message) = reply else {
-            return None;
-        };
-        let (mut priority, mut table, mut source, mut ours) = (None, None, None, false);
-        for attribute in message.attributes {
-            match attribute {
-                RuleAttribute::Priority(number) => priority = Some(number),
-                RuleAttribute::Table(number) => table = Some(number),
-                RuleAttribute::Source(ip) => source = Some(ip),
-                RuleAttribute::Protocol(protocol) => {
-                    ours = protocol == RouteProtocol::Other(ROUTE_PROTOCOL);
-                }
-                _ => {}
-            }
-        }
-        let source = IpNet::new(source?, message.header.src_len).ok()?;
-        ours.then_some(Self {
-            priority: priority?,
-            selector: Selector::From(source),
-            table: table?,
-        })
+    pub(crate) fn describe(self) -> String {
+        self.message().0
     }
 
     /// Deletes the rule, if it is there.
@@ -378,7 +370,7 @@ impl Rule {
         let mut rule = RuleMessage::default();
         rule.header.family = match self.selector {
             Selector::All4 | Selector::Mark { .. } => AddressFamily::Inet,
-            Selector::All6 => AddressFamily::Inet6,
+            Selector::All6 | Selector::Mark6 { .. } => AddressFamily::Inet6,
             Selector::From(source) => family(&source),
         };
         rule.header.action = RuleAction::ToTable;
@@ -395,6 +387,11 @@ impl Rule {
                 rule.attributes.push(RuleAttribute::FwMark(mark));
                 rule.attributes.push(RuleAttribute::FwMask(mask));
                 format!("fwmark {mark:#x}/{mask:#x}")
+            }
+            Selector::Mark6 { mark, mask } => {
+                rule.attributes.push(RuleAttribute::FwMark(mark));
+                rule.attributes.push(RuleAttribute::FwMask(mask));
+                format!("fwmark {mark:#x}/{mask:#x} of IPv6")
             }
             Selector::From(source) => {
                 rule.header.src_len = source.prefix_len();

@@ -22,9 +22,44 @@ pub(crate) enum IfAbsent {
     Skip,
 }
 
+/// A setting as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Setting {
+    key: String,
+    value: &'static str,
+    absent: IfAbsent,
+}
+
+impl Setting {
+    pub(crate) fn new(key: impl Into<String>, value: &'static str, absent: IfAbsent) -> Self {
+        let key = key.into();
+        Self { key, value, absent }
+    }
+
+    /// Sets it, unless it is so.
+    pub(crate) fn apply(&self) -> Result<(), SysctlError> {
+        set(&self.key, self.value, self.absent)
+    }
+
+    /// Whether it is otherwise. What the kernel does not have, or nobody may read, is not.
+    pub(crate) fn is_off(&self) -> bool {
+        fs::read_to_string(path(&self.key)).is_ok_and(|current| current.trim() != self.value)
+    }
+}
+
+impl std::fmt::Display for Setting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "net/{} = {}", self.key, self.value)
+    }
+}
+
+fn path(key: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/sys/net/{key}"))
+}
+
 /// Sets `/proc/sys/net/<key>` to `value`, unless it has it: writing some settings resets others.
 pub(crate) fn set(key: &str, value: &'static str, absent: IfAbsent) -> Result<(), SysctlError> {
-    let path = PathBuf::from(format!("/proc/sys/net/{key}"));
+    let path = path(key);
     let result = match fs::read_to_string(&path) {
         Ok(current) if current.trim() == value => return Ok(()),
         Ok(_) => fs::write(&path, value),

@@ -178,6 +178,17 @@ pub struct EniSetUp {
     pub subnet_cidr: Ipv4Net,
 }
 
+/// What was made in the kernel for the pool, and is not being undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InKernel {
+    /// What is routed.
+    pub held: Vec<Held>,
+    /// The secondary ENIs that are set up.
+    pub enis: Vec<EniSetUp>,
+    /// The addresses of each sandbox. Its plugin may not have made its link yet, or have deleted it already.
+    pub pods: Vec<(Sandbox, Vec<IpAddr>)>,
+}
+
 /// An ENI as IMDS shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenEni {

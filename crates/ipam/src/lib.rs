@@ -26,7 +26,7 @@ pub use call::{
     SubnetFacts, Whose,
 };
 pub use event::{
-    AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, SeenEni,
+    AddRequest, Answer, Effect, EniSetUp, Event, Grant, GrantedAddress, Held, InKernel, SeenEni,
 };
 pub use governor::{Governor, Haste, HeldBack, HeldBy};
 pub use id::{

@@ -98,6 +98,9 @@ pub struct State {
     preparation: Preparation,
     sweeps: Sweeps,
 
+    /// What began to cool in the last step.
+    freed: Vec<IpAddr>,
+
     /// The last [`Effect::WakeAt`].
     wake_at: Option<Time>,
     effects: Vec<Effect>,
@@ -245,6 +248,7 @@ impl State {
             disk_setback: None,
             preparation: Preparation::default(),
             sweeps: Sweeps::default(),
+            freed: Vec::new(),
             wake_at: None,
             effects: Vec::new(),
         }
@@ -253,6 +257,7 @@ impl State {
     /// Takes one event and says what has to be done. `now` must not go back.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Effect> {
         self.now = self.now.max(now);
+        self.freed.clear();
         let asked_for = matches!(event, Event::Add(_) | Event::Del { .. } | Event::Gc { .. });
         match event {
             Event::Start { books, seen, lost } => {

@@ -40,14 +40,14 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "set WEIR_BOOKS instead",
     ),
     (
+        "AWS_VPC_K8S_CNI_CONFIGURE_RPFILTER",
+        Boolean(true),
+        "rp_filter of ENIs is always 2 (loose)",
+    ),
+    (
         "AWS_VPC_K8S_CNI_CONNMARK",
         Text(&["0x80", "128"]),
         "the mark is 0x80",
-    ),
-    (
-        "AWS_VPC_K8S_CNI_EXTERNALSNAT",
-        Boolean(false),
-        "what leaves the VPC is translated on the node",
     ),
     (
         "AWS_VPC_K8S_CNI_LOG_FILE",
@@ -55,14 +55,9 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "the log goes to standard error",
     ),
     (
-        "AWS_VPC_K8S_CNI_RANDOMIZESNAT",
-        Text(&["prng"]),
-        "source ports are fully random",
-    ),
-    (
         "AWS_VPC_K8S_CNI_VETHPREFIX",
         Text(&["weir"]),
-        "host links are named weir and a hash",
+        "host links are named weir and a hash, and are all in link group 5120, which filters can match",
     ),
     (
         "AWS_VPC_K8S_PLUGIN_LOG_FILE",

@@ -34,7 +34,11 @@ fn pod(pod: Pod) -> v1::Pod {
     }
 }
 
-pub(super) fn pool(view: PoolView, calendar: Calendar) -> v1::GetPoolResponse {
+pub(super) fn pool(
+    view: PoolView,
+    repairs: Vec<v1::Repair>,
+    calendar: Calendar,
+) -> v1::GetPoolResponse {
     let PoolView {
         node,
         settings,
@@ -81,6 +85,7 @@ pub(super) fn pool(view: PoolView, calendar: Calendar) -> v1::GetPoolResponse {
             .into_iter()
             .map(|view| pending_call(view, calendar))
             .collect(),
+        repairs,
     }
 }
 

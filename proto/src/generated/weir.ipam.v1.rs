@@ -138,6 +138,9 @@ pub struct GetPoolResponse {
     /// Calls to EC2 that have not answered yet, and intents that a call will follow.
     #[prost(message, repeated, tag = "5")]
     pub pending_calls: ::prost::alloc::vec::Vec<PendingCall>,
+    /// What was missing in the kernel since ipamd started, and was put back: one for each kind that ever was.
+    #[prost(message, repeated, tag = "6")]
+    pub repairs: ::prost::alloc::vec::Vec<Repair>,
 }
 /// Node says where this pool lives and what bounds it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -304,6 +307,22 @@ pub struct PendingCall {
     /// Since when.
     #[prost(message, optional, tag = "3")]
     pub since: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Repair counts what somebody else took away in the kernel, or changed, and ipamd put back.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Repair {
+    /// "setting", "link", "address", "route", "rule", "nftables" or "pod".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// How many, since ipamd started.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+    /// When the last one was.
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<::prost_types::Timestamp>,
+    /// What it was, for people: "rule 512: from all lookup 5120".
+    #[prost(string, tag = "4")]
+    pub what: ::prost::alloc::string::String,
 }
 /// EniState is where an ENI is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -18,6 +18,8 @@ mod node;
 mod packets;
 #[path = "datapath/pod.rs"]
 mod pod;
+#[path = "datapath/snat.rs"]
+mod snat;
 #[path = "datapath/world.rs"]
 mod world;
 
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         node::TESTS,
         eni::TESTS,
         packets::TESTS,
+        snat::TESTS,
         ipv6::TESTS,
     ]
     .concat();

@@ -28,8 +28,14 @@ mod paths;
 mod prefixes;
 #[path = "pods/protocols.rs"]
 mod protocols;
+#[path = "pods/repairs.rs"]
+mod repairs;
 #[path = "pods/restarts.rs"]
 mod restarts;
+#[path = "pods/reuse.rs"]
+mod reuse;
+#[path = "pods/snat.rs"]
+mod snat;
 #[path = "pods/under_traffic.rs"]
 mod under_traffic;
 #[path = "pods/wiring.rs"]
@@ -48,6 +54,9 @@ fn main() -> ExitCode {
             ipv6::tests(),
             egress::tests(),
             restarts::tests(),
+            repairs::tests(),
+            snat::tests(),
+            reuse::tests(),
             failures::tests(),
             cases::tests(),
             under_traffic::tests(),

@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, ensure};
 use datapath::pod::{self, PodLink};
-use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, layout};
+use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place, Snat, SourcePorts, layout};
 use ipnet::IpNet;
 use suites::node::text_of;
 use vpc_lab::Netns;
@@ -130,7 +130,7 @@ impl World {
             let host = Host::open()?;
             let slots: Vec<IpNet> = all.iter().map(|ip| IpNet::from(IpAddr::V4(*ip))).collect();
             let held = vec![EniSlots {
-                device_index: 1,
+                place: Place::first_card(1),
                 slots,
             }];
             host.prepare(&NodePlan {
@@ -138,13 +138,15 @@ impl World {
                 primary_address: NODE,
                 primary_mtu: 9001,
                 vpc_cidrs: vec!["10.0.0.0/8".parse()?],
+                snat: Snat::Node(SourcePorts::FullyRandom),
+                tcp_early_demux: None,
                 ipv6: false,
                 held,
             })
             .await?;
             let eni = EniPlan {
                 mac: ETH1,
-                device_index: 1,
+                place: Place::first_card(1),
                 primary_address: SECOND,
                 subnet: "10.0.1.0/24".parse()?,
                 mtu: 9001,
@@ -216,7 +218,7 @@ fn silent_pods(batch: &mut String, layout: Layout, silent: &[Ipv4Addr]) -> anyho
     writeln!(batch, "link set silent-end up")?;
     let table = match layout {
         Layout::Weir => layout::PODS_TABLE,
-        Layout::TwoRulesPerPod => layout::eni_table(0),
+        Layout::TwoRulesPerPod => layout::MAIN_TABLE,
     };
     for address in silent {
         writeln!(batch, "route add {address} dev silent table {table}")?;
@@ -230,7 +232,7 @@ fn silent_pods(batch: &mut String, layout: Layout, silent: &[Ipv4Addr]) -> anyho
 
 /// aws-node's rules in place of ours.
 fn two_rules(batch: &mut String, all: &[Ipv4Addr], talk: (&Netns, &Netns)) -> anyhow::Result<()> {
-    let table = layout::eni_table(1);
+    let table = layout::Place::first_card(1).table();
     writeln!(batch, "rule del pref {}", layout::RULE_PODS)?;
     writeln!(batch, "rule del pref {}", layout::RULE_ENI)?;
     for (netns, address) in [(talk.0, ONE), (talk.1, TWO)] {

@@ -42,7 +42,9 @@ impl Host {
     pub async fn prepare_egress(&self, plan: Option<EgressPlan>) -> Result<(), HostError> {
         if let Some(EgressPlan::V6 { primary_mac, .. }) = plan {
             let primary = self.find_link(primary_mac, Duration::ZERO).await?;
-            ipv6::forward(&primary.name)?;
+            for setting in ipv6::forwarding(&primary.name) {
+                setting.apply()?;
+            }
         }
         let (mut v4, mut v6) = (None, None);
         match plan {

@@ -14,18 +14,55 @@ use tokio::time::Instant;
 use super::{EniPlan, Host, HostError, ipv6, rule};
 use crate::layout::{ENI_MARK_MASK, Mac, Place, RULE_ENI, RULE_ENI_PRIMARY};
 use crate::rtnl::{self, Route, Rule, Selector, Step, Way};
-use crate::sysctl::{self, IfAbsent};
+use crate::sysctl::{IfAbsent, Setting};
 
-/// A link of the host, as far as an ENI needs it.
+/// A link of the host.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
-    mtu: u32,
-    is_up: bool,
+    pub(super) mac: Option<Mac>,
+    pub(super) group: u32,
+    pub(super) is_up: bool,
+    pub(super) mtu: u32,
+    /// It is made on top of another link, and has its MAC.
+    is_stacked: bool,
 }
 
 impl Link {
+    pub(super) fn read(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewLink(message) = message else {
+            return None;
+        };
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            mac: None,
+            group: 0,
+            is_up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            is_stacked: false,
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::Address(address) => {
+                    link.mac = <[u8; 6]>::try_from(address).ok().map(Mac);
+                }
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Group(group) => link.group = group,
+                LinkAttribute::LinkInfo(info) => link.is_stacked = info.iter().any(is_stacked),
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+
+    /// Whether it is the ENI with this MAC.
+    pub(super) fn is_eni(&self, mac: Mac) -> bool {
+        self.mac == Some(mac) && !self.is_stacked
+    }
+
     /// Up, with this MTU in bytes; nothing when it is so already.
     pub(super) fn bring_up(&self, mtu: u32) -> Option<Step> {
         if self.mtu == mtu && self.is_up {
@@ -45,61 +82,32 @@ impl Host {
     /// # Errors
     /// When the link does not come, or the kernel refuses a step.
     pub async fn set_up_eni(&self, eni: &EniPlan, deadline: Duration) -> Result<(), HostError> {
-        let mark_rule = mark_rule(eni.place)?;
-        let table = eni.place.table();
+        // A place that is none is told before it is waited for.
+        mark_rule(eni.place)?;
         let link = self.find_link(eni.mac, deadline).await?;
+        let _shared = self.order.read().await;
         let Link { index, name, .. } = &link;
         let index = *index;
-        loosen_reverse_path_filter(name)?;
-        if eni.ipv6 {
-            ipv6::quieten(name)?;
+        for setting in eni.settings(name) {
+            setting.apply()?;
         }
 
         let mut steps: Vec<_> = link.bring_up(eni.mtu).into_iter().collect();
         // A DHCP client or cloud-init may have given the link more addresses, even the pods': the node
         // would take their packets for its own. They go first, as ours may be secondary to one of them.
-        let own = Ipv4Net::new_assert(eni.primary_address, eni.subnet.prefix_len());
         let mut others = self.addresses(index, AddressFamily::Inet).await?;
-        others.retain(|found| *found != IpNet::V4(own));
+        others.retain(|found| *found != eni.own());
         if eni.ipv6 {
             others.extend(self.addresses(index, AddressFamily::Inet6).await?);
         }
         for address in others {
             steps.push(rtnl::delete_address(index, address));
         }
-        // The subnet is reached by the ENI's own table, so the main one gets no route to it.
-        let flags = AddressFlags::Noprefixroute;
-        steps.push(rtnl::add_address(index, own, flags).tolerating(Errno::EXIST));
+        steps.push(eni.add_own(index));
         steps.push(rtnl::delete_connected_route(index, eni.subnet.trunc()));
 
-        let router = router(eni.subnet);
-        let on_link = Way::Link { index };
-        let by_router = Way::Via {
-            gateway: router.into(),
-            index,
-        };
-        steps.push(
-            Route {
-                destination: IpNet::V4(router.into()),
-                table,
-                way: on_link,
-            }
-            .put(),
-        );
-        steps.push(
-            Route {
-                destination: Ipv4Net::default().into(),
-                table,
-                way: by_router,
-            }
-            .put(),
-        );
-        if eni.ipv6 {
-            steps.push(ipv6::default_route(index, table).ensure());
-        }
-        let own_traffic = from_host(eni.primary_address);
-        steps.push(rule(RULE_ENI_PRIMARY, own_traffic, table).ensure());
-        steps.extend(mark_rule.map(Rule::ensure));
+        steps.extend(eni.routes(index).into_iter().map(Route::settle));
+        steps.extend(eni.rules()?.map(Rule::ensure));
         self.rtnl.run(steps).await?;
         Ok(())
     }
@@ -118,6 +126,7 @@ impl Host {
         let own = rule(RULE_ENI_PRIMARY, own_traffic, place.table());
         let marked = mark_rule(place)?.map(Rule::delete);
         let steps = marked.into_iter().chain([own.delete()]);
+        let _shared = self.order.read().await;
         self.rtnl.run(steps.collect::<Vec<_>>()).await?;
         Ok(())
     }
@@ -132,7 +141,8 @@ impl Host {
         loop {
             let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
             let links = self.rtnl.dump("list the links", request).await?;
-            if let Some(link) = links.into_iter().find_map(|link| eni_link(link, mac)) {
+            let mut links = links.into_iter().filter_map(Link::read);
+            if let Some(link) = links.find(|link| link.is_eni(mac)) {
                 return Ok(link);
             }
             let left = patience.saturating_sub(begin.elapsed());
@@ -148,13 +158,66 @@ impl Host {
     }
 
     /// The global addresses of a link.
-    async fn addresses(&self, index: u32, family: AddressFamily) -> Result<Vec<IpNet>, HostError> {
+    pub(super) async fn addresses(
+        &self,
+        index: u32,
+        family: AddressFamily,
+    ) -> Result<Vec<IpNet>, HostError> {
         let request = rtnl::addresses_of(index, family);
         let found = self.rtnl.dump("list the link's addresses", request).await?;
         let global = found
             .into_iter()
             .filter_map(|address| rtnl::global_address(address, index));
         Ok(global.collect())
+    }
+}
+
+impl EniPlan {
+    /// Its own address, with the length of its subnet.
+    pub(super) fn own(&self) -> IpNet {
+        Ipv4Net::new_assert(self.primary_address, self.subnet.prefix_len()).into()
+    }
+
+    pub(super) fn add_own(&self, index: u32) -> Step {
+        // The subnet is reached by the ENI's own table, so the main one gets no route to it.
+        let flags = AddressFlags::Noprefixroute;
+        rtnl::add_address(index, self.own(), flags).tolerating(Errno::EXIST)
+    }
+
+    /// The routes of its table, in the order in which the kernel takes them.
+    pub(super) fn routes(&self, index: u32) -> Vec<Route> {
+        let table = self.place.table();
+        let router = router(self.subnet);
+        let to_router = Route {
+            destination: IpNet::V4(router.into()),
+            table,
+            way: Way::Link { index },
+        };
+        let default = Route {
+            destination: Ipv4Net::default().into(),
+            table,
+            way: Way::Via {
+                gateway: router.into(),
+                index,
+            },
+        };
+        let ipv6 = self.ipv6.then(|| ipv6::default_route(index, table));
+        [to_router, default].into_iter().chain(ipv6).collect()
+    }
+
+    pub(super) fn rules(&self) -> Result<impl Iterator<Item = Rule>, HostError> {
+        let own_traffic = from_host(self.primary_address);
+        let own = rule(RULE_ENI_PRIMARY, own_traffic, self.place.table());
+        Ok([own].into_iter().chain(mark_rule(self.place)?))
+    }
+
+    /// The settings of its link.
+    pub(super) fn settings(&self, link: &str) -> Vec<Setting> {
+        let ipv6 = self.ipv6.then(|| ipv6::quiet(link));
+        let ipv6 = ipv6.into_iter().flatten();
+        std::iter::once(loose_reverse_path_filter(link))
+            .chain(ipv6)
+            .collect()
     }
 }
 
@@ -178,43 +241,13 @@ pub(super) fn mark_rule(place: Place) -> Result<Option<Rule>, HostError> {
 
 /// Strict filtering asks for the way back without the mark, finds the primary ENI, and drops all that comes
 /// to pods by others. 2 is loose; the kernel takes the larger of this and `all`.
-pub(super) fn loosen_reverse_path_filter(link: &str) -> Result<(), HostError> {
-    Ok(sysctl::set(
-        &format!("ipv4/conf/{link}/rp_filter"),
-        "2",
-        IfAbsent::Fail,
-    )?)
+pub(super) fn loose_reverse_path_filter(link: &str) -> Setting {
+    Setting::new(format!("ipv4/conf/{link}/rp_filter"), "2", IfAbsent::Fail)
 }
 
 /// The VPC's router: the subnet's second address (VPC user guide, "Subnet CIDR blocks").
 fn router(subnet: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()).saturating_add(1))
-}
-
-/// The message as a link, if it has the MAC and is the ENI itself and nothing stacked on it, which would
-/// have the same.
-fn eni_link(message: RouteNetlinkMessage, mac: Mac) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else {
-        return None;
-    };
-    let is_up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link {
-        index: message.header.index,
-        name: String::new(),
-        mtu: 0,
-        is_up,
-    };
-    let mut has_mac = false;
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::Address(address) => has_mac = address == mac.0,
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::LinkInfo(info) if info.iter().any(is_stacked) => return None,
-            _ => {}
-        }
-    }
-    has_mac.then_some(link)
 }
 
 fn is_stacked(info: &LinkInfo) -> bool {

@@ -50,8 +50,10 @@ impl Host {
                 .rtnl
                 .dump("list the rules", rtnl::rules(family))
                 .await?;
-            let ours = rules.into_iter().filter_map(Rule::from_source);
-            found.extend(ours.filter(|rule| rule.priority == RULE_ENI));
+            let ours = rules.into_iter().filter_map(Rule::read);
+            found.extend(ours.filter(|rule| {
+                rule.priority == RULE_ENI && matches!(rule.selector, Selector::From(_))
+            }));
         }
         Ok(found)
     }

@@ -9,6 +9,8 @@ use netlink_packet_netfilter::nftables::{
 };
 use rtnetlink::packet_core::{DefaultNla, Emitable};
 
+use crate::host::SourcePorts;
+
 /// One expression of a rule.
 pub(crate) type Expr = ListAttribute<ExpressionAttribute>;
 
@@ -142,17 +144,20 @@ pub(crate) fn jump(chain: &str) -> Vec<VerdictAttribute> {
     ]
 }
 
-/// `snat to address fully-random`.
-pub(crate) fn snat(address: Ipv4Addr) -> Vec<Expr> {
+/// `snat to address`, with `fully-random`, `random` or nothing.
+pub(crate) fn snat(address: Ipv4Addr, ports: SourcePorts) -> Vec<Expr> {
     const SNAT: u32 = 0;
     const NFPROTO_IPV4: u32 = 2;
+    // linux/netfilter/nf_nat.h: NF_NAT_RANGE_*.
+    const RANDOM: u32 = 1 << 2;
     const FULLY_RANDOM: u32 = 1 << 4;
-    let nat = vec![
-        be32(1, SNAT),
-        be32(2, NFPROTO_IPV4),
-        be32(3, REGISTER),
-        be32(7, FULLY_RANDOM),
-    ];
+    let flags = match ports {
+        SourcePorts::FullyRandom => Some(FULLY_RANDOM),
+        SourcePorts::Random => Some(RANDOM),
+        SourcePorts::Kept => None,
+    };
+    let mut nat = vec![be32(1, SNAT), be32(2, NFPROTO_IPV4), be32(3, REGISTER)];
+    nat.extend(flags.map(|flags| be32(7, flags)));
     let load = vec![be32(1, REGISTER), nested(2, &[data(&address.octets())])];
     vec![expr("immediate", load), expr("nat", nat)]
 }

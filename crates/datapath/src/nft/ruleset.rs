@@ -20,7 +20,7 @@
 //!     ip daddr @vpc return
 //!     fib daddr type local return
 //!     fib saddr type local return
-//!     snat to PRIMARY fully-random
+//!     snat to PRIMARY fully-random                      # or random, or neither
 //!   }
 //! }
 //! ```
@@ -29,12 +29,15 @@
 //!   belongs to it, and what was marked when it went out, is marked again on every packet: NAT chains see
 //!   only the first packet of a connection.
 //! - `outbound` stands after it: a service's address leads to a pod in the VPC, or out of it.
+//! - Where something else translates, `outbound` is not there, and `source` is empty.
 //! - `source` leaves alone what the node itself sends: it has the right address already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::ops::Bound;
 
 use ipnet::Ipv4Net;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
@@ -45,12 +48,13 @@ use rtnetlink::packet_core::{Emitable, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use sha2::{Digest, Sha256};
 
 use super::expr::{self, CT_NEW, Expr, RTN_LOCAL, Read, Write};
-use super::{Step, message};
+use super::{Step, message, message_of};
+use crate::host::{Snat, SourcePorts};
 use crate::layout::{CONNMARK, ENI_MARK_MASK, LINK_GROUP};
 
 pub(super) const TABLE: &str = "weir";
 pub(super) const MARKS: &str = "eni";
-const VPC: &str = "vpc";
+pub(super) const VPC: &str = "vpc";
 const ENI_CHAIN: &str = "eni-";
 
 /// What the rules depend on.
@@ -60,6 +64,7 @@ pub(crate) struct Node {
     pub(crate) primary_link: u32,
     pub(crate) primary_address: Ipv4Addr,
     pub(crate) vpc_cidrs: Vec<Ipv4Net>,
+    pub(crate) snat: Snat,
 }
 
 /// The messages that make the table, and how to know it again.
@@ -72,7 +77,7 @@ pub(super) struct Rules {
 }
 
 /// Removes the table, whether or not it is there: it is made if need be.
-pub(super) fn removal() -> Vec<Step> {
+pub(super) fn removal(family: NetfilterProtoFamily) -> Vec<Step> {
     let table = || TableMessage {
         attributes: vec![TableAttribute::Name(TABLE.into())],
     };
@@ -80,41 +85,75 @@ pub(super) fn removal() -> Vec<Step> {
     vec![
         Step::new(
             what.clone(),
-            message(NfTablesMessage::NewTable(table())),
+            message_of(family, NfTablesMessage::NewTable(table())),
             NLM_F_CREATE,
         ),
-        Step::new(what, message(NfTablesMessage::DeleteTable(table())), 0),
+        Step::new(
+            what,
+            message_of(family, NfTablesMessage::DeleteTable(table())),
+            0,
+        ),
     ]
 }
 
-/// Makes the table, without marks.
+/// Makes the table, without the elements of its set and map.
 pub(super) fn steps(node: &Node) -> Rules {
-    let pods = || Read::IifGroup.is_not(LINK_GROUP);
     let mut body = Body::default();
 
     body.set(VPC, SetFlags::Interval, &[]);
-    body.vpc(&node.vpc_cidrs);
     // NFT_DATA_VERDICT: the map's values are verdicts.
     body.set(MARKS, SetFlags::Map, &[SetAttribute::DataType(0xffff_ff00)]);
 
     body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
+    mark_node_ports(&mut body, node.primary_link);
+    body.rule("mark", &[Read::SourceAddress.verdict_by(MARKS)]);
+
+    // Also where nothing is translated: without any NAT chain the kernel translates no packet of connections that were
+    // translated when they began.
+    body.chain("source", "nat", InetHookNumber::PostRouting, 100);
+    if let Snat::Node(ports) = node.snat {
+        translate(&mut body, node.primary_address, ports);
+    }
+
+    body.into_rules(NetfilterProtoFamily::IPv4)
+}
+
+/// The table of IPv6: marks for NodePort. Its pods' addresses are in prefixes, which rules lead to their ENIs; nothing is
+/// translated.
+pub(super) fn steps_v6(primary_link: u32) -> Rules {
+    let mut body = Body::default();
+    body.chain("mark", "filter", InetHookNumber::PreRouting, -150);
+    mark_node_ports(&mut body, primary_link);
+    body.into_rules(NetfilterProtoFamily::IPv6)
+}
+
+/// What came in by the primary ENI for the node itself goes out by it, with all that belongs to it.
+fn mark_node_ports(body: &mut Body, primary_link: u32) {
     body.rule(
         "mark",
         &[
-            Read::Iif.is(node.primary_link),
+            Read::Iif.is(primary_link),
             Read::DestinationTypeOnIif.is(RTN_LOCAL),
             Write::CtMark.set(CONNMARK, 0),
         ],
     );
-    body.rule("mark", &[pods(), expr::return_()]);
+    body.rule(
+        "mark",
+        &[Read::IifGroup.is_not(LINK_GROUP), expr::return_()],
+    );
     body.rule(
         "mark",
         &[Read::CtMark.has(CONNMARK), Write::Mark.set(CONNMARK, 0)],
     );
-    body.rule("mark", &[Read::SourceAddress.verdict_by(MARKS)]);
+}
 
+/// What leaves the VPC leaves by the primary ENI, with its address.
+fn translate(body: &mut Body, primary: Ipv4Addr, ports: SourcePorts) {
     body.chain("outbound", "filter", InetHookNumber::PreRouting, -95);
-    body.rule("outbound", &[pods(), expr::return_()]);
+    body.rule(
+        "outbound",
+        &[Read::IifGroup.is_not(LINK_GROUP), expr::return_()],
+    );
     body.rule(
         "outbound",
         &[
@@ -126,7 +165,6 @@ pub(super) fn steps(node: &Node) -> Rules {
         ],
     );
 
-    body.chain("source", "nat", InetHookNumber::PostRouting, 100);
     body.rule(
         "source",
         &[Read::DestinationAddress.is_in(VPC), expr::return_()],
@@ -136,30 +174,7 @@ pub(super) fn steps(node: &Node) -> Rules {
         &[Read::DestinationType.is(RTN_LOCAL), expr::return_()],
     );
     body.rule("source", &[Read::SourceType.is(RTN_LOCAL), expr::return_()]);
-    body.rule("source", &[expr::snat(node.primary_address)]);
-
-    let comment = comment(&body.messages);
-    let table = TableMessage {
-        attributes: vec![
-            TableAttribute::Name(TABLE.into()),
-            TableAttribute::UserData(comment.clone()),
-        ],
-    };
-    let what = format!("make nftables table {TABLE}");
-    let table = Step::new(
-        what,
-        message(NfTablesMessage::NewTable(table)),
-        NLM_F_CREATE,
-    );
-    let rest = body
-        .messages
-        .into_iter()
-        .map(|(what, inner, flags)| Step::new(what, message(inner), NLM_F_CREATE | flags));
-    Rules {
-        steps: std::iter::once(table).chain(rest).collect(),
-        comment,
-        counts: body.counts,
-    }
+    body.rule("source", &[expr::snat(primary, ports)]);
 }
 
 /// The chain that gives packets the mark of one ENI. Refused if it is there: it would get a second rule.
@@ -184,6 +199,82 @@ pub(super) fn eni_chain_index(name: &str) -> Option<u32> {
 
 pub(super) fn is_eni_chain(name: &str) -> bool {
     name.starts_with(ENI_CHAIN)
+}
+
+/// Addresses that are not translated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Range {
+    first: Ipv4Addr,
+    /// The one after the last; none where that is the last address of all.
+    after: Option<Ipv4Addr>,
+}
+
+/// The CIDRs as ranges that do not overlap: a CIDR in another goes. Neighbours stay two, so that each comes and goes alone.
+pub(super) fn ranges(cidrs: &[Ipv4Net]) -> BTreeSet<Range> {
+    let mut distinct: Vec<Ipv4Net> = cidrs.iter().map(Ipv4Net::trunc).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let within_other = |cidr: &&Ipv4Net| {
+        let mut others = distinct.iter().filter(|other| other != cidr);
+        !others.any(|other| other.contains(*cidr))
+    };
+    let outermost = distinct.iter().filter(within_other);
+    outermost
+        .map(|cidr| Range {
+            first: cidr.network(),
+            after: u32::from(cidr.broadcast())
+                .checked_add(1)
+                .map(Ipv4Addr::from),
+        })
+        .collect()
+}
+
+/// The elements of the interval set: each range's first address, and the one after its last.
+pub(super) fn range_elements(ranges: &BTreeSet<Range>) -> Vec<ListAttribute<SetElementAttribute>> {
+    let key = |address: Ipv4Addr| {
+        SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()))
+    };
+    let mut elements = Vec::new();
+    for range in ranges {
+        elements.push(ListAttribute::Element(vec![key(range.first)]));
+        if let Some(after) = range.after {
+            let end = SetElementAttribute::Flags(SetElementFlags::IntervalEnd);
+            elements.push(ListAttribute::Element(vec![key(after), end]));
+        }
+    }
+    elements
+}
+
+/// The ranges that listed elements stand for.
+pub(super) fn read_ranges(elements: &[ListAttribute<SetElementAttribute>]) -> BTreeSet<Range> {
+    let (mut firsts, mut ends) = (BTreeSet::new(), BTreeSet::new());
+    for element in elements {
+        let ListAttribute::Element(attributes) = element else {
+            continue;
+        };
+        let address = attributes.iter().find_map(|attribute| match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(key)) => {
+                <[u8; 4]>::try_from(key.as_slice()).ok().map(Ipv4Addr::from)
+            }
+            _ => None,
+        });
+        let is_end = attributes.iter().any(|attribute| {
+            matches!(attribute, SetElementAttribute::Flags(flags) if flags.contains(SetElementFlags::IntervalEnd))
+        });
+        let list = if is_end { &mut ends } else { &mut firsts };
+        list.extend(address);
+    }
+    let after = |first| {
+        ends.range((Bound::Excluded(first), Bound::Unbounded))
+            .next()
+    };
+    firsts
+        .iter()
+        .map(|first| Range {
+            first: *first,
+            after: after(*first).copied(),
+        })
+        .collect()
 }
 
 /// A message with elements of a set or map.
@@ -220,6 +311,28 @@ struct Body {
 }
 
 impl Body {
+    /// The whole table.
+    fn into_rules(self, family: NetfilterProtoFamily) -> Rules {
+        let comment = comment(&self.messages);
+        let table = TableMessage {
+            attributes: vec![
+                TableAttribute::Name(TABLE.into()),
+                TableAttribute::UserData(comment.clone()),
+            ],
+        };
+        let what = format!("make nftables table {TABLE}");
+        let table = message_of(family, NfTablesMessage::NewTable(table));
+        let table = Step::new(what, table, NLM_F_CREATE);
+        let rest = self.messages.into_iter().map(|(what, inner, flags)| {
+            Step::new(what, message_of(family, inner), NLM_F_CREATE | flags)
+        });
+        Rules {
+            steps: std::iter::once(table).chain(rest).collect(),
+            comment,
+            counts: self.counts,
+        }
+    }
+
     /// A set of IPv4 addresses, or a map from them.
     fn set(&mut self, name: &str, flags: SetFlags, more: &[SetAttribute]) {
         /// The number of ipv4_addr among the types of `nft`: only for listing.
@@ -237,27 +350,6 @@ impl Body {
         let set = NfTablesMessage::NewSet(SetMessage { attributes });
         self.messages
             .push((format!("make nftables set {name}"), set, NLM_F_EXCL));
-    }
-
-    /// The elements of the interval set: each range's first address, and the one after its last.
-    fn vpc(&mut self, cidrs: &[Ipv4Net]) {
-        let key = |address: Ipv4Addr| {
-            SetElementAttribute::Key(DataAttribute::Value(address.octets().to_vec()))
-        };
-        let mut elements = Vec::new();
-        for cidr in Ipv4Net::aggregate(&cidrs.iter().map(Ipv4Net::trunc).collect()) {
-            elements.push(ListAttribute::Element(vec![key(cidr.network())]));
-            // A range up to the last address of all has no end.
-            if let Some(after) = u32::from(cidr.broadcast()).checked_add(1) {
-                let end = SetElementAttribute::Flags(SetElementFlags::IntervalEnd);
-                elements.push(ListAttribute::Element(vec![key(after.into()), end]));
-            }
-        }
-        if !elements.is_empty() {
-            let elements = NfTablesMessage::NewSetElement(elements_of(VPC, elements));
-            self.messages
-                .push((format!("fill nftables set {VPC}"), elements, 0));
-        }
     }
 
     fn chain(&mut self, name: &str, kind: &str, hook: InetHookNumber, priority: i32) {

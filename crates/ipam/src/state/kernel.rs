@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::State;
-use crate::pool::{Claim, Holding, Life, Routing};
-use crate::{Effect, EniId, EniSetUp, Held, Place, Pod, retry};
+use crate::pool::{Claim, Eni, Holding, Life, Routing, Slot};
+use crate::{Effect, EniId, EniSetUp, Held, InKernel, Place, Pod, retry};
 
 /// How often the kernel is asked whether a pod is still there whose books were lost.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -90,22 +90,38 @@ impl State {
                 place,
                 slots,
             });
-        } else if let Some(link) = &eni.link {
-            let set_up = EniSetUp {
-                eni: id.clone(),
-                mac: link.mac,
-                place,
-                primary_address: link.primary_address,
-                subnet_cidr: link.subnet_cidr,
-            };
+        } else if let Some(set_up) = set_up_of(&id, eni) {
             self.effects.push(Effect::SetUpEni(set_up));
             self.pool
                 .change_eni(&id, |eni| eni.life = Life::SettingUp { asked: true });
         }
     }
 
+    /// What was made in the kernel for the pool, and is not being undone; none while the node is being prepared, when
+    /// anything may be half-way.
+    #[must_use]
+    pub fn in_kernel(&self) -> Option<InKernel> {
+        if !self.preparation.done || self.preparation.under_way {
+            return None;
+        }
+        let enis = self.pool.enis();
+        let enis = enis.filter(|(_, eni)| eni.life == Life::Ready && eni.place != Place::PRIMARY);
+        let pods = self.pool.owners();
+        Some(InKernel {
+            held: self.held_where(|slot| slot.routing == Routing::Done),
+            enis: enis.filter_map(|(id, eni)| set_up_of(id, eni)).collect(),
+            pods: pods
+                .map(|(sandbox, owner)| (sandbox.clone(), owner.addresses.clone()))
+                .collect(),
+        })
+    }
+
     /// What EC2 says that our ENIs hold, by place; without what leaves.
     fn held(&self) -> Vec<Held> {
+        self.held_where(|_| true)
+    }
+
+    fn held_where(&self, these: impl Fn(&Slot) -> bool) -> Vec<Held> {
         let mut held = BTreeMap::<Place, Vec<IpNet>>::new();
         for (_, eni) in self
             .pool
@@ -114,7 +130,8 @@ impl State {
         {
             let slots = eni
                 .slots()
-                .filter(|(_, slot)| slot.holding == Holding::Held && !slot.leaving);
+                .filter(|(_, slot)| slot.holding == Holding::Held && !slot.leaving)
+                .filter(|(_, slot)| these(slot));
             held.entry(eni.place)
                 .or_default()
                 .extend(slots.map(|(net, _)| *net));
@@ -167,6 +184,7 @@ impl State {
                 until: cooled,
             };
             self.pool.set_claim(ip, slot, claim, now);
+            self.freed.push(ip);
             self.changed();
         }
         if self.pool.strays().next().is_some() {
@@ -257,4 +275,15 @@ impl State {
             eni.trouble = Some(retry::after_local(before, why, now, jitter));
         });
     }
+}
+
+fn set_up_of(id: &EniId, eni: &Eni) -> Option<EniSetUp> {
+    let link = eni.link.as_ref()?;
+    Some(EniSetUp {
+        eni: id.clone(),
+        mac: link.mac,
+        place: eni.place,
+        primary_address: link.primary_address,
+        subnet_cidr: link.subnet_cidr,
+    })
 }

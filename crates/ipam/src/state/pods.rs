@@ -1,6 +1,7 @@
 //! ADD, DEL and GC: claims on addresses, and the answers.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Add, Farewell, Phase, State};
@@ -108,6 +109,13 @@ impl State {
         }
     }
 
+    /// Addresses whose pods went in the last step, or before ipamd started: what still knows them as those pods' must
+    /// forget it before another pod has them.
+    #[must_use]
+    pub fn freed(&self) -> &[IpAddr] {
+        &self.freed
+    }
+
     /// Ends the sandbox's claims: what it was told of cools, the rest is free at once.
     fn release(&mut self, sandbox: &Sandbox) -> Option<Grant> {
         let told = self.is_told(sandbox);
@@ -115,7 +123,10 @@ impl State {
         let until = told.then(|| self.now.after(self.settings.cooldown));
         self.pool.release(sandbox, until, self.now)?;
         self.changed();
-        grant.filter(|_| told)
+        let grant = grant.filter(|_| told);
+        let freed = grant.iter().flat_map(|grant| &grant.addresses);
+        self.freed.extend(freed.map(|granted| granted.address));
+        grant
     }
 
     /// Answers the ADDs whose addresses are theirs, routed, and in the books on disk.

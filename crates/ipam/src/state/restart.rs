@@ -34,6 +34,8 @@ impl State {
             .flat_map(|eni| eni.slots.iter().map(|net| (eni.id.clone(), *net)))
             .collect();
         self.restore(ledger);
+        self.freed
+            .extend(self.pool.cooled_at().map(|(_, address)| *address));
         if !agreed {
             return;
         }

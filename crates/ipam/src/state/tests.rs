@@ -7,6 +7,7 @@ mod governed;
 mod groups;
 mod growth;
 mod histories;
+mod in_kernel;
 mod leaving;
 mod look;
 mod making;

@@ -33,6 +33,10 @@ pub(crate) const TESTS: &[Test] = &[
         packets,
     ),
     (
+        "a NodePort connection of IPv6 to a pod on a secondary ENI goes back by the primary",
+        node_port,
+    ),
+    (
         "a pod with both families has both from its first packet on",
         both_families,
     ),
@@ -212,6 +216,34 @@ fn packets() -> Result<()> {
         sees(&world.vpc_host, server.address, VPC_HOST_6)?;
         let server = Echo::tcp(&pod.ns, *address)?;
         ensure!(ask_tcp(&world.vpc_host, server.address)? == IpAddr::V6(VPC_HOST_6));
+    }
+    Ok(())
+}
+
+fn node_port() -> Result<()> {
+    let world = World::dual()?;
+    for (address, port) in [(P0, 30080), (S0, 30081)] {
+        let pod = pod(&world, address)?;
+        let (tcp, udp) = (Echo::tcp(&pod.ns, address)?, Echo::udp(&pod.ns, address)?);
+        // As kube-proxy writes it for externalTrafficPolicy Local.
+        world.node.nft(&[&format!(
+            "add table ip6 proxy; \
+             add chain ip6 proxy pre {{ type nat hook prerouting priority dstnat; }}; \
+             add rule ip6 proxy pre ip6 daddr {NODE_6} tcp dport {port} dnat to [{address}]:{}; \
+             add rule ip6 proxy pre ip6 daddr {NODE_6} udp dport {port} dnat to [{address}]:{}",
+            tcp.address.port(),
+            udp.address.port()
+        )])?;
+        let node_port = SocketAddr::from((NODE_6, port));
+        let seen = ask_tcp(&world.vpc_host, node_port)?;
+        ensure!(
+            seen == IpAddr::V6(VPC_HOST_6),
+            "the pod {address} sees {seen}"
+        );
+        sees(&world.vpc_host, node_port, VPC_HOST_6)?;
+        // What the pod begins itself leaves by its own ENI as before.
+        let vpc = Echo::udp(&world.vpc_host, VPC_HOST_6)?;
+        sees(&pod.ns, vpc.address, address)?;
     }
     Ok(())
 }

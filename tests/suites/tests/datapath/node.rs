@@ -20,9 +20,13 @@ pub(crate) const TESTS: &[Test] = &[
         "the primary ENI's link gets the MTU of the plan",
         primary_mtu,
     ),
+    (
+        "tcp_early_demux is as the plan has it, and left alone where it has none",
+        early_demux,
+    ),
     ("a second run of everything changes nothing", idempotent),
     (
-        "changed CIDRs replace the table and keep the marks",
+        "changed CIDRs change their own elements of the table, and nothing else",
         changed_cidrs,
     ),
     (
@@ -142,6 +146,23 @@ fn primary_mtu() -> Result<()> {
     Ok(())
 }
 
+fn early_demux() -> Result<()> {
+    let world = World::new()?;
+    let mut plan = world.plan();
+    for (wanted, expected) in [
+        (None, "1"),
+        (Some(false), "0"),
+        (None, "0"),
+        (Some(true), "1"),
+    ] {
+        plan.tcp_early_demux = wanted;
+        world.prepare(&plan)?;
+        let found = world.node.read_sysctl("ipv4/tcp_early_demux")?;
+        ensure!(found == expected, "{wanted:?}: {found}");
+    }
+    Ok(())
+}
+
 fn idempotent() -> Result<()> {
     let world = World::new()?;
     let mut plan = world.plan();
@@ -180,15 +201,20 @@ fn changed_cidrs() -> Result<()> {
     let mut plan = world.plan();
     plan.held = vec![held(1, &[A])];
     world.prepare(&plan)?;
+    // With handles: what was made anew has another.
+    let list = || world.node.nft(&["-a", "list", "table", "ip", "weir"]);
+    let before = list()?;
     plan.vpc_cidrs.push("100.64.0.0/16".parse()?);
     world.prepare(&plan)?;
-    let table = world.node.nft(&["list", "table", "ip", "weir"])?;
+    let more = list()?;
+    let elements = "elements = { 10.0.0.0/16";
     ensure!(
-        table.contains("100.64.0.0/16") && table.contains("10.0.0.0/16"),
-        "{table}"
+        more == before.replace(elements, &format!("{elements}, 100.64.0.0/16")),
+        "{more}"
     );
-    ensure!(table.contains("10.0.1.50 : jump eni-1"), "{table}");
-    ensure!(table.matches("snat to").count() == 1, "{table}");
+    plan.vpc_cidrs.pop();
+    world.prepare(&plan)?;
+    ensure!(list()? == before, "{}", list()?);
     Ok(())
 }
 
@@ -481,10 +507,28 @@ fn odd_cidrs() -> Result<()> {
     }
     world.prepare(&plan)?;
     let set = world.node.nft(&["list", "set", "ip", "weir", "vpc"])?;
-    // 10/8 and 11/8 are one /7.
-    for range in ["10.0.0.0/7", "192.0.2.0/24", "240.0.0.0/4"] {
+    // Neighbours stay two, so that each can go alone.
+    for range in [
+        "10.0.0.0/8",
+        "11.0.0.0/8",
+        "192.0.2.0/25",
+        "192.0.2.128/25",
+        "240.0.0.0/4",
+    ] {
         ensure!(set.contains(range), "{range} is not in {set}");
     }
+    ensure!(
+        !set.contains("/16"),
+        "a CIDR within another is none of its own: {set}"
+    );
+    plan.vpc_cidrs
+        .retain(|cidr| !cidr.to_string().starts_with("10."));
+    world.prepare(&plan)?;
+    let set = world.node.nft(&["list", "set", "ip", "weir", "vpc"])?;
+    ensure!(
+        set.contains("11.0.0.0/8") && !set.contains("10.0.0.0/8"),
+        "{set}"
+    );
     plan.vpc_cidrs = vec!["0.0.0.0/0".parse()?];
     world.prepare(&plan)?;
     plan.vpc_cidrs.clear();

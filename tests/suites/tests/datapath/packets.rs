@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
+use datapath::{Snat, SourcePorts};
 
 use crate::Test;
 use crate::world::{
@@ -227,9 +228,10 @@ fn replaced_under_traffic() -> Result<()> {
         Ok(socket)
     })?;
     for round in 0..20_u8 {
-        plan.vpc_cidrs.truncate(1);
-        plan.vpc_cidrs
-            .push(format!("192.168.{round}.0/24").parse()?);
+        plan.snat = Snat::Node(match round % 2 {
+            0 => SourcePorts::Random,
+            _ => SourcePorts::FullyRandom,
+        });
         world.prepare(&plan)?;
         let mut buffer = [0; 100];
         socket.send(b"hello")?;

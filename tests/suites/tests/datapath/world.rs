@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use datapath::pod::{PodLink, PodWiring};
-use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place};
+use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place, Snat, SourcePorts};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -330,6 +330,8 @@ impl World {
             primary_address: NODE,
             primary_mtu: MTU,
             vpc_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
+            snat: Snat::Node(SourcePorts::FullyRandom),
+            tcp_early_demux: None,
             ipv6: false,
             held: Vec::new(),
         }

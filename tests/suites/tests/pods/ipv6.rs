@@ -8,11 +8,12 @@ use anyhow::Context;
 use aws_sim::fabric::FabricEni;
 use ipnet::IpNet;
 use libtest_mimic::Trial;
-use suites::harness::async_test;
+use suites::harness::{async_test, eventually_within};
 use suites::node::{Node, Sandbox, text_of};
 use vpc_lab::{Lab, LabConfig, Netns, probe};
 
 use crate::paths::{assert_no_wrong_way, assert_seen};
+use crate::repairs::AT_THE_LATEST;
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -25,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             "an_ipv6_prefix_of_a_secondary_eni_has_its_way_out_there",
             secondary,
         ),
+        async_test("what_others_take_away_of_ipv6_is_back_soon", taken_away),
         async_test(
             "a_restart_and_a_del_leave_ipv6_as_it_should_be",
             restart_and_del,
@@ -190,6 +192,57 @@ async fn secondary() -> anyhow::Result<()> {
         }
     }
     assert_no_wrong_way(&lab)
+}
+
+async fn taken_away() -> anyhow::Result<()> {
+    let lab = lab(10)?;
+    let mut a = node(&lab, "a", true);
+    a.start_ipamd().await?;
+    let pod = pod(&lab, &a, "a-0")?;
+    let mac = datapath::Mac(holder(&lab, pod.ipv6()?)?.mac).to_string();
+    let host = a.lab().netns();
+    let links = text_of(host, "ip", &["-br", "link"])?;
+    let eni = links.lines().find(|line| line.contains(&mac));
+    let eni = eni.and_then(|line| line.split([' ', '@']).next());
+    let eni = eni.with_context(|| format!("no link has {mac}: {links}"))?;
+    // A look that finds all there.
+    text_of(host, "ip", &["link", "set", eni, "alias", "looked-at"])?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(a.pool().await?.repairs, [], "nobody broke anything");
+
+    let other = lab.node("b");
+    let own = other.ipv6_address().context("a node without IPv6")?;
+    for command in [
+        "ip -6 rule flush proto 87".to_owned(),
+        "ip -6 route flush table 2".to_owned(),
+        "ip -6 route flush table 5120".to_owned(),
+        format!("ip link set {eni} down"),
+        "sysctl -qw net.ipv6.conf.all.forwarding=0".to_owned(),
+        "nft delete table ip6 weir".to_owned(),
+    ] {
+        let ours = || -> anyhow::Result<_> {
+            let rules = text_of(host, "ip", &["-6", "rule"])?;
+            let routes = text_of(
+                host,
+                "ip",
+                &["-6", "route", "show", "table", "all", "proto", "87"],
+            )?;
+            let forwarding = text_of(host, "sysctl", &["-n", "net.ipv6.conf.all.forwarding"])?;
+            let tables = text_of(host, "nft", &["list", "ruleset"])?;
+            Ok((rules, routes, forwarding, tables))
+        };
+        let before = ours()?;
+        let words: Vec<_> = command.split(' ').collect();
+        text_of(host, words[0], &words[1..])?;
+        let whole = eventually_within(AT_THE_LATEST, &command, async || {
+            Ok((ours()? == before).then_some(()))
+        });
+        whole.await.with_context(|| a.log_tail())?;
+        assert_seen(&pod.netns, other.netns(), own, pod.ipv6()?)?;
+        let seen = probe::tcp(other.netns(), &pod.netns, pod.ipv6()?)?;
+        assert!(seen.reply_ok, "after {command}: {seen:?}");
+    }
+    Ok(())
 }
 
 async fn restart_and_del() -> anyhow::Result<()> {

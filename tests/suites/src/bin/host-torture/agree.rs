@@ -169,9 +169,10 @@ fn kernel(
     ]);
     let (mut ways, mut marks) = (BTreeSet::new(), BTreeSet::new());
     for eni in pool.enis.iter().filter(|eni| eni.device_index > 0) {
-        let (index, own) = (eni.device_index, &eni.primary_address);
-        let table = layout::eni_table(index);
-        let mark = layout::eni_mark(index);
+        let own = &eni.primary_address;
+        let place = layout::Place::first_card(eni.device_index);
+        let table = place.table();
+        let mark = place.mark().context("no mark")?;
         rules.insert(format!(
             "{}: from all fwmark {mark:#x}/0x7f lookup {table}",
             layout::RULE_ENI
@@ -187,7 +188,7 @@ fn kernel(
             std::net::Ipv4Addr::from_bits(router.to_bits() + 1)
         ));
         let held = eni.addresses.iter();
-        marks.extend(held.map(|held| format!("{} : jump eni-{index}", held.address)));
+        marks.extend(held.map(|held| format!("{} : jump eni-{mark}", held.address)));
     }
     let proto = format!("proto {}", layout::ROUTE_PROTOCOL);
     let found = text_of(world.host, "ip", &["rule"])?;

@@ -111,7 +111,7 @@ fn of_all(world: &World<'_>, random: &mut Random) -> anyhow::Result<()> {
             )
         }
         2 => {
-            let eni = layout::eni_table(1).to_string();
+            let eni = layout::Place::first_card(1).table().to_string();
             let arguments = ["route", "flush", "table", &eni];
             (
                 "routes of an ENI",

@@ -117,6 +117,8 @@ fn write_state(text: &mut String, state: &State) {
         disk_setback,
         preparation,
         sweeps,
+        // Only of the last step.
+        freed: _,
         wake_at,
         effects: _,
     } = state;
