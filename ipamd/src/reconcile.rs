@@ -173,6 +173,7 @@ impl Reconciler {
         let pods = in_kernel.pods.into_iter();
         Wanted {
             node: self.hands.node_plan(in_kernel.held),
+            egress: self.hands.egress,
             enis: enis.map(|eni| self.hands.eni_plan(eni)).collect(),
             pods: pods
                 .map(|(sandbox, addresses)| PodPlan {

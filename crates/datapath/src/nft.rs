@@ -79,9 +79,10 @@ struct Found {
     ranges: BTreeSet<Range>,
 }
 
-/// Whether a name on netlink, with its end, is our table's.
+/// Whether a name on netlink, with its end, is that of a table of ours.
 pub(crate) fn is_our_table(name: &[u8]) -> bool {
-    name.strip_suffix(&[0]).unwrap_or(name) == TABLE.as_bytes()
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    [TABLE, egress::TABLE].map(str::as_bytes).contains(&name)
 }
 
 impl Table {

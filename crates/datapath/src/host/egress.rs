@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Host, HostError, ipv6};
 use crate::layout::Mac;
-use crate::nft;
+use crate::nft::{self, Change};
 use crate::pod::egress::Egress;
 
 /// What pods without the family are translated to.
@@ -46,20 +46,28 @@ impl Host {
                 setting.apply()?;
             }
         }
-        let (mut v4, mut v6) = (None, None);
-        match plan {
-            Some(EgressPlan::V4(address)) => v4 = Some(address),
-            Some(EgressPlan::V6 { address, .. }) => v6 = Some(address),
-            None => {}
-        }
-        let range = |egress: Egress| egress.range();
-        let wanted = [
-            (range(Egress::V4), v4.map(Into::into)),
-            (range(Egress::V6), v6.map(Into::into)),
-        ];
-        for (range, source) in wanted {
-            nft::egress::ensure(self.nft.netlink(), range, source).await?;
+        for change in self.compare_egress(plan).await? {
+            self.nft.carry_out(change).await?;
         }
         Ok(())
+    }
+
+    /// What makes the tables of both families what they should be.
+    pub(super) async fn compare_egress(
+        &self,
+        plan: Option<EgressPlan>,
+    ) -> Result<Vec<Change>, HostError> {
+        let (mut v4, mut v6) = (None, None);
+        match plan {
+            Some(EgressPlan::V4(address)) => v4 = Some(address.into()),
+            Some(EgressPlan::V6 { address, .. }) => v6 = Some(address.into()),
+            None => {}
+        }
+        let mut changes = Vec::new();
+        for (egress, source) in [(Egress::V4, v4), (Egress::V6, v6)] {
+            let netlink = self.nft.netlink();
+            changes.extend(nft::egress::compare(netlink, egress.range(), source).await?);
+        }
+        Ok(changes)
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::RwLockWriteGuard;
 
 use super::eni::Link;
 use super::seen::Seen;
-use super::{EniPlan, Host, HostError, NodePlan, sources, unreachable};
+use super::{EgressPlan, EniPlan, Host, HostError, NodePlan, ipv6, sources, unreachable};
 use crate::layout::{self, LINK_GROUP, Mac, PODS_TABLE};
 use crate::nft::{Change, Others};
 use crate::rtnl::{self, Route, Rule, Step, Way};
@@ -22,6 +22,8 @@ use crate::sysctl::Setting;
 pub struct Wanted {
     /// What all pods share, with what is held.
     pub node: NodePlan,
+    /// How pods reach the family that they have no address in, if at all.
+    pub egress: Option<EgressPlan>,
     /// The secondary ENIs that are set up.
     pub enis: Vec<EniPlan>,
     /// The pods whose links are looked after, where they are there.
@@ -154,6 +156,9 @@ impl Turn<'_> {
             })?;
         let mut faults = Vec::new();
         settings(&mut faults, wanted.node.settings(&primary.name));
+        if let Some(EgressPlan::V6 { .. }) = wanted.egress {
+            settings(&mut faults, ipv6::forwarding(&primary.name).into());
+        }
         faults.extend(down(primary, wanted.node.primary_mtu));
         for eni in &wanted.enis {
             if let Some(link) = seen.eni(eni.mac) {
@@ -169,7 +174,9 @@ impl Turn<'_> {
         } else {
             None
         };
-        faults.extend(ipv4.into_iter().chain(ipv6).map(|change| Fault {
+        let egress = self.host.compare_egress(wanted.egress).await?;
+        let tables = ipv4.into_iter().chain(ipv6).chain(egress);
+        faults.extend(tables.map(|change| Fault {
             part: Part::Nftables,
             what: change.what.clone(),
             fix: Fix::Nftables(change),

@@ -26,28 +26,28 @@ use rtnetlink::packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE};
 use rustix::io::Errno;
 
 use super::expr::{CT_NEW, Expr, REGISTER, Read, be32, data, expr, nested};
-use super::{Step, transact};
+use super::{Change, Step};
 use crate::netlink::{KernelError, Netlink};
 
-const TABLE: &str = "weir-egress";
+pub(super) const TABLE: &str = "weir-egress";
 /// Before kube-proxy's and our own: nobody else has a say about these addresses.
 const SOURCE_PRIORITY: i32 = 99;
 const RULES: usize = 2;
 
-/// Makes the table of the range's family what it should be, in one transaction: with the address to translate to, or
-/// not there. Nothing happens if it is so already.
-pub(crate) async fn ensure(
+/// What makes the table of the range's family what it should be, in one transaction: with the address to translate to,
+/// or not there. None if it is so already.
+pub(crate) async fn compare(
     netlink: &Netlink<NetfilterMessage>,
     range: IpNet,
     source: Option<IpAddr>,
-) -> Result<(), KernelError> {
+) -> Result<Option<Change>, KernelError> {
     let family = match range {
         IpNet::V4(_) => NetfilterProtoFamily::IPv4,
         IpNet::V6(_) => NetfilterProtoFamily::IPv6,
     };
     let comment = source.map(|source| comment(range, source));
     if found(netlink, family).await? == comment {
-        return Ok(());
+        return Ok(None);
     }
     let table = |attributes| {
         let name = TableAttribute::Name(TABLE.into());
@@ -95,7 +95,10 @@ pub(crate) async fn ensure(
         make(rule("source", translated), NLM_F_APPEND);
         make(rule("refuse", refused.concat()), NLM_F_APPEND);
     }
-    transact(netlink, steps).await
+    Ok(Some(Change {
+        what: format!("nftables table {TABLE}"),
+        steps,
+    }))
 }
 
 /// The comment of the table that is there, if it has all its rules; an empty one if it lacks some.

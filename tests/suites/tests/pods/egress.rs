@@ -11,7 +11,7 @@ use datapath::pod::egress::Egress;
 use ipnet::IpNet;
 use libtest_mimic::Trial;
 use serde_json::Value;
-use suites::harness::{async_test, eventually};
+use suites::harness::{async_test, eventually, eventually_within};
 use suites::node::{Node, Sandbox, json_of, text_of};
 use vpc_lab::{Lab, LabConfig, Netns, probe};
 
@@ -40,6 +40,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         async_test(
             "egress_that_is_right_is_left_alone_at_a_restart_and_goes_with_its_setting",
             restarts,
+        ),
+        async_test(
+            "a_table_of_egress_that_others_delete_is_back_within_two_seconds",
+            put_back,
         ),
         async_test(
             "without_an_address_of_the_node_there_is_no_egress",
@@ -396,4 +400,31 @@ async fn no_address_of_the_node() -> anyhow::Result<()> {
         "{log}"
     );
     Ok(())
+}
+
+async fn put_back() -> anyhow::Result<()> {
+    let lab = lab(1)?;
+    let mut a = node(&lab, "a", Egress::V4);
+    a.start_ipamd().await?;
+    let pod = pod(&lab, &a, "one").await?;
+    let list = || {
+        text_of(
+            a.lab().netns(),
+            "nft",
+            &["list", "table", "ip", "weir-egress"],
+        )
+    };
+    let before = list()?;
+    text_of(
+        a.lab().netns(),
+        "nft",
+        &["delete", "table", "ip", "weir-egress"],
+    )?;
+    eventually_within(Duration::from_secs(2), "the table", async || {
+        Ok(list().is_ok_and(|after| after == before).then_some(()))
+    })
+    .await?;
+    let (internet, public) = (lab.internet(), a.lab().public_address());
+    let public = public.context("no public address")?;
+    assert_seen(&pod.netns, internet.netns(), internet.address(), public)
 }
