@@ -124,6 +124,15 @@ fn a_pool_that_froze_by_itself_tries_every_two_minutes_and_thaws_with_the_first_
         "{late:?}"
     );
     world.told.clear();
+    // That it may be read says nothing of whether it may be changed.
+    world.step(Event::Doubt);
+    let reads = |it: &Effect| is_call(it, "DescribeNetworkInterfaces");
+    while !world.todo.iter().any(reads) {
+        assert!(world.now < 7_200_000, "{:?}", world.todo);
+        world.advance(1_000);
+    }
+    carry_out(&mut world, reads, Fate::Works);
+    assert_eq!(world.state.view().mode, Mode::Frozen);
     world.advance(125_000);
     world.calm();
     world.add(100_000, 30_000);
