@@ -1,13 +1,17 @@
 //! The EC2 API: carries out the pool's calls.
 
+mod create;
+mod limits;
 mod orphans;
+mod slots;
+mod subnets;
 mod tracking;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::{RetryConfig, RetryPartition};
@@ -15,21 +19,16 @@ use aws_sdk_ec2::config::timeout::TimeoutConfig;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::operation::RequestId;
 use aws_sdk_ec2::types::{
-    ConnectionTrackingConfiguration, Filter, InstanceType, InstanceTypeHypervisor, NetworkCardInfo,
-    NetworkInterface, NetworkInterfaceAttachmentChanges, ResourceType, Tag, TagSpecification,
+    ConnectionTrackingConfiguration, Filter, NetworkInterface, NetworkInterfaceAttachmentChanges,
 };
-use aws_smithy_types::date_time::Format;
 use ipam::{
-    AttachmentId, Call, CallError, CallErrorKind, CallReply, ClientToken, EniFacts, EniId,
-    InstanceId, InstanceLimits, Mac, SecurityGroupId, SlotKind, SubnetFacts, SubnetId, VpcId,
+    AttachmentId, Call, CallError, CallErrorKind, CallReply, EniFacts, EniId, InstanceId, SubnetId,
+    VpcId,
 };
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::Ipv4Net;
 
 use crate::classify::{Effect, ThrottlesAreThePools, call_error};
-use crate::facts::{
-    OWNER, TAG_CLUSTER, TAG_CREATED_AT, TAG_INSTANCE, TAG_OWNER, TAG_TOKEN, Whose, facts_of, place,
-    whose,
-};
+use crate::facts::{Whose, facts_of, place, whose};
 use crate::http::{Http, HttpError};
 use crate::metadata::{Metadata, NodeFacts};
 
@@ -152,56 +151,6 @@ impl Ec2 {
         })
     }
 
-    /// The CIDRs of subnets that were told before a restart: EC2 need not be asked for them again.
-    pub fn remember_subnets(&self, told: impl IntoIterator<Item = (SubnetId, Ipv4Net)>) {
-        self.known().subnets.extend(told);
-    }
-
-    /// Asks EC2 what an instance type allows; for types that [`limits_of`](crate::limits_of) does not know.
-    ///
-    /// # Errors
-    /// When EC2 does not answer, or does not know the type either.
-    pub async fn instance_limits(&self, instance_type: &str) -> Result<InstanceLimits, CallError> {
-        const ACTION: &str = "DescribeInstanceTypes";
-        let answer = self
-            .reads
-            .describe_instance_types()
-            .instance_types(InstanceType::from(instance_type))
-            .send()
-            .await
-            .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
-        answer
-            .instance_types()
-            .first()
-            .and_then(|kind| Some((kind, kind.network_info()?)))
-            .and_then(|(kind, network)| {
-                let number = |value: Option<i32>| u32::try_from(value?).ok();
-                let mut cards: Vec<_> = network.network_cards().iter().collect();
-                cards.sort_by_key(|card| card.network_card_index());
-                let cards = cards
-                    .into_iter()
-                    .map(NetworkCardInfo::maximum_network_interfaces);
-                let mut enis_per_card = cards.map(number).collect::<Option<Vec<_>>>()?;
-                if enis_per_card.is_empty() {
-                    enis_per_card.push(number(network.maximum_network_interfaces())?);
-                }
-                Some(InstanceLimits {
-                    enis_per_card,
-                    ipv4_slots_per_eni: number(network.ipv4_addresses_per_interface())?,
-                    ipv6_slots_per_eni: number(network.ipv6_addresses_per_interface())?,
-                    prefixes: kind.hypervisor() == Some(&InstanceTypeHypervisor::Nitro)
-                        || kind.bare_metal() == Some(true),
-                })
-            })
-            .ok_or_else(|| {
-                strange(
-                    ACTION,
-                    &format!("no network limits for {instance_type}"),
-                    Effect::Reads,
-                )
-            })
-    }
-
     /// Carries out one call of the pool.
     ///
     /// # Errors
@@ -300,98 +249,6 @@ impl Ec2 {
         }
     }
 
-    /// EC2 answers with the new ones alone, LocalStack and moto with all of the ENI, its own address included.
-    /// That one must not get to pods; the pool passes over the others that it knows.
-    async fn assign(
-        &self,
-        action: &'static str,
-        eni: &EniId,
-        kind: SlotKind,
-        count: i32,
-    ) -> Result<Vec<IpNet>, CallError> {
-        if kind == SlotKind::Ipv6Prefix {
-            let answer = self
-                .mutations
-                .assign_ipv6_addresses()
-                .network_interface_id(eni.as_str())
-                .ipv6_prefix_count(count)
-                .customize()
-                .config_override(once())
-                .send()
-                .await
-                .map_err(mutation(action))?;
-            let prefixes = answer.assigned_ipv6_prefixes().iter();
-            return Ok(prefixes.filter_map(|prefix| prefix.parse().ok()).collect());
-        }
-        let request = self
-            .mutations
-            .assign_private_ip_addresses()
-            .network_interface_id(eni.as_str());
-        let request = match kind {
-            SlotKind::Prefix => request.ipv4_prefix_count(count),
-            _ => request.secondary_private_ip_address_count(count),
-        };
-        let answer = request
-            .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map_err(mutation(action))?;
-        let own = self.known().own_addresses.get(eni).copied();
-        let addresses = answer
-            .assigned_private_ip_addresses()
-            .iter()
-            .filter_map(|assigned| assigned.private_ip_address()?.parse::<Ipv4Addr>().ok())
-            .filter(|address| Some(*address) != own)
-            .map(|address| IpNet::from(IpAddr::V4(address)));
-        let prefixes = answer
-            .assigned_ipv4_prefixes()
-            .iter()
-            .filter_map(|assigned| assigned.ipv4_prefix()?.parse().ok());
-        Ok(addresses.chain(prefixes).collect())
-    }
-
-    async fn unassign(
-        &self,
-        action: &'static str,
-        eni: &EniId,
-        slots: &[IpNet],
-    ) -> Result<(), CallError> {
-        let of = |kind: SlotKind| {
-            let slots = slots.iter().filter(|net| SlotKind::of(net) == kind);
-            let texts: Vec<String> = slots
-                .map(|net| match kind {
-                    SlotKind::Address => net.addr().to_string(),
-                    SlotKind::Prefix | SlotKind::Ipv6Prefix => net.to_string(),
-                })
-                .collect();
-            (!texts.is_empty()).then_some(texts)
-        };
-        if let Some(prefixes) = of(SlotKind::Ipv6Prefix) {
-            self.mutations
-                .unassign_ipv6_addresses()
-                .network_interface_id(eni.as_str())
-                .set_ipv6_prefixes(Some(prefixes))
-                .customize()
-                .config_override(once())
-                .send()
-                .await
-                .map_err(mutation(action))?;
-            return Ok(());
-        }
-        self.mutations
-            .unassign_private_ip_addresses()
-            .network_interface_id(eni.as_str())
-            .set_private_ip_addresses(of(SlotKind::Address))
-            .set_ipv4_prefixes(of(SlotKind::Prefix))
-            .customize()
-            .config_override(once())
-            .send()
-            .await
-            .map_err(mutation(action))?;
-        Ok(())
-    }
-
     async fn describe(&self) -> Result<Vec<EniFacts>, CallError> {
         self.describe_by("attachment.instance-id", self.identity.instance_id.as_str())
             .await
@@ -416,124 +273,6 @@ impl Ec2 {
         Ok(enis)
     }
 
-    /// Their CIDRs are remembered: so a new ENI in one of them needs no further question.
-    async fn describe_subnets(&self) -> Result<Vec<SubnetFacts>, CallError> {
-        const ACTION: &str = "DescribeSubnets";
-        let (vpc, zone) = &self.network;
-        let filter = |name: &str, value: &str| Filter::builder().name(name).values(value).build();
-        let mut pages = self
-            .describes
-            .describe_subnets()
-            .filters(filter("vpc-id", vpc.as_str()))
-            .filters(filter("availability-zone", zone))
-            .into_paginator()
-            .page_size(PAGE)
-            .send();
-        let mut subnets = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
-            for subnet in page.subnets() {
-                // One of IPv6 alone has no such CIDR.
-                let cidr: Option<Ipv4Net> = subnet.cidr_block().and_then(|it| it.parse().ok());
-                let (Some(id), Some(cidr)) = (subnet.subnet_id(), cidr) else {
-                    continue;
-                };
-                let id = SubnetId::new(id);
-                self.known().subnets.insert(id.clone(), cidr);
-                let tags = subnet.tags().iter();
-                let tag = |tag: &Tag| Some((tag.key()?.to_owned(), tag.value()?.to_owned()));
-                subnets.push(SubnetFacts {
-                    id,
-                    free: u32::try_from(subnet.available_ip_address_count().unwrap_or(0))
-                        .unwrap_or(0),
-                    tags: tags.filter_map(tag).collect(),
-                });
-            }
-        }
-        Ok(subnets)
-    }
-
-    async fn create(
-        &self,
-        token: &ClientToken,
-        subnet: &SubnetId,
-        groups: &[SecurityGroupId],
-        ipv4: Option<(SlotKind, u32)>,
-        ipv6_prefixes: u32,
-    ) -> Result<EniFacts, CallError> {
-        const ACTION: &str = "CreateNetworkInterface";
-        let mut request = self
-            .mutations
-            .create_network_interface()
-            .client_token(token.as_str())
-            .subnet_id(subnet.as_str())
-            .set_groups(Some(
-                groups
-                    .iter()
-                    .map(|group| group.as_str().to_owned())
-                    .collect(),
-            ))
-            .description(format!("aws-K8S-{}", self.identity.instance_id))
-            .set_connection_tracking_specification(self.tracking().await?)
-            .tag_specifications(self.tags(token));
-        match ipv4.filter(|(_, slots)| *slots > 0) {
-            Some((SlotKind::Prefix, slots)) => {
-                request = request.ipv4_prefix_count(number(slots));
-            }
-            Some((_, slots)) => {
-                request = request.secondary_private_ip_address_count(number(slots));
-            }
-            None => {}
-        }
-        if ipv6_prefixes > 0 {
-            request = request.ipv6_prefix_count(number(ipv6_prefixes));
-        }
-        match request.customize().config_override(once()).send().await {
-            Ok(answer) => {
-                let eni = answer
-                    .network_interface()
-                    .ok_or_else(|| strange(ACTION, "no network interface", Effect::Mutates))?;
-                let facts = self.complete(ACTION, Effect::Mutates, eni).await;
-                facts.map_err(unknown)
-            }
-            Err(error) => {
-                let error = call_error(ACTION, Effect::Mutates, &error);
-                if error.code != "IdempotentParameterMismatch" {
-                    return Err(error);
-                }
-                // Made before a restart, with another `createdAt`: the token has been used, so it exists.
-                let by_token = format!("tag:{TAG_TOKEN}");
-                let made = self.describe_by(&by_token, token.as_str()).await;
-                made.map_err(unknown)?.pop().ok_or(error)
-            }
-        }
-    }
-
-    /// The same tags as aws-node's, so that its tools and policies know our ENIs.
-    fn tags(&self, token: &ClientToken) -> TagSpecification {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
-        let now = aws_smithy_types::DateTime::from_secs(i64::try_from(now).unwrap_or(i64::MAX))
-            .fmt(Format::DateTime)
-            .unwrap_or_default();
-        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-        let mut tags = TagSpecification::builder()
-            .resource_type(ResourceType::NetworkInterface)
-            .tags(tag(TAG_INSTANCE, self.identity.instance_id.as_str()))
-            .tags(tag(TAG_CREATED_AT, &now))
-            .tags(tag(TAG_TOKEN, token.as_str()));
-        if let Some(cluster) = &self.identity.cluster_name {
-            tags = tags
-                .tags(tag(TAG_CLUSTER, cluster))
-                .tags(tag(TAG_OWNER, OWNER));
-        }
-        for (key, value) in &self.identity.additional_tags {
-            tags = tags.tags(tag(key, value));
-        }
-        tags.build()
-    }
-
     async fn complete(
         &self,
         action: &'static str,
@@ -556,35 +295,6 @@ impl Ec2 {
             .own_addresses
             .insert(facts.id.clone(), facts.primary_address);
         Ok(facts)
-    }
-
-    /// Known for the primary ENI's subnet. For another, IMDS tells it of an attached ENI.
-    async fn known_cidr(&self, subnet: &SubnetId, mac: Mac) -> Option<Ipv4Net> {
-        if let Some(cidr) = self.known().subnets.get(subnet) {
-            return Some(*cidr);
-        }
-        let cidr = self.metadata.subnet_cidr(mac).await?;
-        self.known().subnets.insert(subnet.clone(), cidr);
-        Some(cidr)
-    }
-
-    /// EC2 is asked, once.
-    async fn subnet_cidr(&self, subnet: &SubnetId) -> Result<Ipv4Net, CallError> {
-        const ACTION: &str = "DescribeSubnets";
-        let answer = self
-            .reads
-            .describe_subnets()
-            .subnet_ids(subnet.as_str())
-            .send()
-            .await
-            .map_err(|error| call_error(ACTION, Effect::Reads, &error))?;
-        let cidr = answer
-            .subnets()
-            .first()
-            .and_then(|found| found.cidr_block()?.parse().ok())
-            .ok_or_else(|| strange(ACTION, &format!("no CIDR for {subnet}"), Effect::Reads))?;
-        self.known().subnets.insert(subnet.clone(), cidr);
-        Ok(cidr)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
