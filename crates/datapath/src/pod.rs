@@ -7,13 +7,14 @@ mod present;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressFlags;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
 };
 use rustix::io::Errno;
 
@@ -311,8 +312,33 @@ async fn wire(
         steps.push(to(IpNet::from(*address), PODS_TABLE, way).put());
     }
     host.run(steps).await?;
+    until_it_sends(host, host_index).await?;
     Ok(())
 }
+
+/// Waits until the host's end sends what it is given. It had no carrier until the pod's end came up, and the kernel drops all
+/// that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c): soon as a rule, but later
+/// than the answer to a pod's first packet where the CPUs are busy. Since Linux 6.8 the question itself has it noted.
+async fn until_it_sends(host: &Rtnl, index: u32) -> Result<(), KernelError> {
+    let up = LinkAttribute::OperState(State::Up);
+    for _ in 0..PATIENCE_MS {
+        let asked = rtnl::get_link("find the host's end", rtnl::indexed(index));
+        let found = host.run(vec![asked]).await?;
+        let is_up = |reply: &RouteNetlinkMessage| match reply {
+            RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&up),
+            _ => false,
+        };
+        if found.iter().any(is_up) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Still not: it will, and no pod is refused for it.
+    Ok(())
+}
+
+/// How long the carrier is waited for, in milliseconds.
+const PATIENCE_MS: u32 = 200;
 
 /// All that the pod sends goes to the gateway, which is the host's end of its link.
 fn way_out(all: IpNet, gateway: IpAddr, index: u32, wiring: &PodWiring) -> [Step; 2] {
@@ -338,7 +364,7 @@ fn quieten(link: &str, ipv6: bool) -> Result<(), SysctlError> {
         sysctl::set(&setting("disable_ipv6"), "0", IfAbsent::Fail)?;
         sysctl::set(&setting("accept_redirects"), "0", IfAbsent::Fail)?;
     }
-    sysctl::set(&setting("accept_ra"), "0", IfAbsent::Skip)
+    sysctl::put(&setting("accept_ra"), "0", IfAbsent::Skip)
 }
 
 /// Brings a new link up, and returns its index.

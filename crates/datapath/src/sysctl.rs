@@ -1,7 +1,7 @@
 //! Settings under `/proc/sys`, of the network namespace of the calling thread.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// A setting that could not be read or written.
@@ -71,4 +71,22 @@ pub(crate) fn set(key: &str, value: &'static str, absent: IfAbsent) -> Result<()
         value,
         source,
     })
+}
+
+/// The same without a look at what it has: for a link that was just made. The kernel finds a name under `/proc/sys/net`
+/// among those of all namespaces (`proc_sys_compare`), so a look at `eth0` costs the more the more pods there are.
+pub(crate) fn put(key: &str, value: &'static str, absent: IfAbsent) -> Result<(), SysctlError> {
+    let path = PathBuf::from(format!("/proc/sys/net/{key}"));
+    let written = fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && absent == IfAbsent::Skip => Ok(()),
+        written => written.map_err(|source| SysctlError {
+            path,
+            value,
+            source,
+        }),
+    }
 }
