@@ -118,7 +118,7 @@ fn start(netns: &Netns, mode: &str, api: &Api, log: &Path) -> anyhow::Result<Run
 /// What kube-proxy says when it has written a family's rules; its modes differ in the first letter.
 const COMPLETE: &str = "yncProxyRules complete";
 
-const SOON: Duration = Duration::from_secs(40);
+const SOON: Duration = Duration::from_secs(90);
 
 async fn wait_for_log(log: &Path, word: &str) -> anyhow::Result<()> {
     let ask = async || Ok(std::fs::read_to_string(log)?.contains(word).then_some(()));
