@@ -17,7 +17,7 @@ use crate::api::Api;
 use crate::cluster::{Pods, lab, node};
 use crate::paths::assert_all_reach_all;
 use crate::program;
-use crate::services::{Backend, Family, PORT, SERVICES, TARGET_PORT};
+use crate::services::{Family, PORT, SERVICES, TARGET_PORT};
 
 const MODES: [&str; 3] = ["iptables", "nftables", "ipvs"];
 
@@ -75,7 +75,7 @@ async fn services(mode: &str, first: bool) -> anyhow::Result<()> {
     let start = || start(lab.node("a").netns(), mode, &api, &log);
     let _kube_proxy = if first {
         let running = start()?;
-        wait_for_log(&log, "SyncProxyRules complete").await?;
+        wait_for_log(&log, COMPLETE).await?;
         a.start_ipamd().await?;
         running
     } else {
@@ -84,7 +84,7 @@ async fn services(mode: &str, first: bool) -> anyhow::Result<()> {
     };
     let pods = Pods::add(&lab, &a, &b)?;
     api.show(&pods);
-    wait_for_rules(&lab, &pods)
+    wait_for_rules(&lab, &pods, &log)
         .await
         .with_context(|| tail(&log))?;
     assert_all_reach_all(&lab, &pods)
@@ -115,7 +115,10 @@ fn start(netns: &Netns, mode: &str, api: &Api, log: &Path) -> anyhow::Result<Run
     netns.spawn(command)
 }
 
-const SOON: Duration = Duration::from_secs(40);
+/// What kube-proxy says when it has written a family's rules; its modes differ in the first letter.
+const COMPLETE: &str = "yncProxyRules complete";
+
+const SOON: Duration = Duration::from_secs(90);
 
 async fn wait_for_log(log: &Path, word: &str) -> anyhow::Result<()> {
     let ask = async || Ok(std::fs::read_to_string(log)?.contains(word).then_some(()));
@@ -123,8 +126,9 @@ async fn wait_for_log(log: &Path, word: &str) -> anyhow::Result<()> {
     done.with_context(|| tail(log))
 }
 
-/// kube-proxy writes the rules of a family all at once.
-async fn wait_for_rules(lab: &Lab, pods: &Pods) -> anyhow::Result<()> {
+/// Until a pod reaches its own Service in both families, which takes all kinds of rules, and nothing more is being written:
+/// in IPVS mode the kinds come one after another.
+async fn wait_for_rules(lab: &Lab, pods: &Pods, log: &Path) -> anyhow::Result<()> {
     let last = SERVICES.last().context("no Services")?;
     for family in [Family::V4, Family::V6] {
         let ask = async || {
@@ -134,16 +138,23 @@ async fn wait_for_rules(lab: &Lab, pods: &Pods) -> anyhow::Result<()> {
                 patience: IMPATIENCE,
                 ..Tcp::to(last.cluster_ip(family))
             };
-            let to = &pods.of(Backend::Secondary).netns;
-            Ok(probe
-                .send(lab.node("a").netns(), to)?
-                .reply_ok
-                .then_some(()))
+            let backend = &pods.of(last.backend).netns;
+            let from_node = probe.send(lab.node("a").netns(), backend)?;
+            let own = from_node.reply_ok && probe.send(backend, backend)?.reply_ok;
+            Ok(own.then_some(()))
         };
         let what = format!("kube-proxy's rules of {family:?}");
         eventually_within(SOON, &what, ask).await?;
     }
-    Ok(())
+    let ask = async || {
+        let log = std::fs::read_to_string(log)?;
+        let (begun, done) = (
+            log.matches("Syncing ").count(),
+            log.matches(COMPLETE).count(),
+        );
+        Ok((begun == done).then_some(()))
+    };
+    eventually_within(SOON, "the end of kube-proxy's writing", ask).await
 }
 
 fn tail(log: &Path) -> String {
