@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressFlags;
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
 };
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use crate::layout::{
@@ -313,6 +314,33 @@ async fn wire(
     }
     host.run(steps).await?;
     until_it_sends(host, host_index).await?;
+    for address in link.addresses.iter().filter(|address| address.is_ipv6()) {
+        until_it_receives(&pod, *address).await?;
+    }
+    Ok(())
+}
+
+/// Waits until the pod takes what is sent to an IPv6 address of it. The kernel adds the local route to one by a worker of
+/// its own, also without duplicate address detection (`addrconf_dad_work`), and until then drops what comes.
+async fn until_it_receives(pod: &Rtnl, address: IpAddr) -> Result<(), KernelError> {
+    for _ in 0..PATIENCE_MS {
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet6;
+        route.header.destination_prefix_length = IpNet::from(address).prefix_len();
+        let to = RouteAttribute::Destination(address.into());
+        route.attributes.push(to);
+        let what = format!("find the way to {address}");
+        let asked = Step::new(what, RouteNetlinkMessage::GetRoute(route), 0);
+        let found = pod.run(vec![asked]).await?;
+        let is_local = |reply: &RouteNetlinkMessage| match reply {
+            RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::Local,
+            _ => false,
+        };
+        if found.iter().any(is_local) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     Ok(())
 }
 
@@ -337,7 +365,7 @@ async fn until_it_sends(host: &Rtnl, index: u32) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// How long the carrier is waited for, in milliseconds.
+/// How long the kernel's workers are waited for, in milliseconds.
 const PATIENCE_MS: u32 = 200;
 
 /// All that the pod sends goes to the gateway, which is the host's end of its link.
