@@ -237,7 +237,11 @@ impl State {
             Ok(()) => {
                 self.setbacks.remove(&Spot::Unassign(id.clone()));
                 for net in slots {
-                    self.gone(net);
+                    // Another ENI may have it already, whose reply was faster.
+                    let here = self.pool.eni_of(net).is_none_or(|(on, _)| on == id);
+                    if here {
+                        self.gone(net);
+                    }
                 }
                 self.pool.change_eni(id, |eni| eni.changed = Some(now));
             }

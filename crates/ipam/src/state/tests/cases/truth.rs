@@ -107,6 +107,51 @@ fn an_address_that_was_to_be_given_back_before_a_restart_goes_after_it() {
     assert_eq!(world.held_by_ec2(), 1);
 }
 
+/// EC2 gives another ENI of the node what one has just given back, and its reply comes first.
+#[test]
+fn an_address_that_went_from_one_eni_to_another_stays_there_whichever_reply_comes_first() {
+    let mut world = World::started(targets(1, 0));
+    for n in 0..5 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    for n in 0..2 {
+        world.del(n);
+    }
+    // Each ENI gives one back. The second has done so, and so has room.
+    let unassigns = |effect: &Effect| is_call(effect, "UnassignPrivateIpAddresses");
+    let assigns = |effect: &Effect| is_call(effect, "AssignPrivateIpAddresses");
+    world.until_to_do(unassigns);
+    carry_out(&mut world, unassigns, Fate::Works);
+    world.until_to_do(unassigns);
+    for n in 10..12 {
+        world.add(n, 60_000);
+    }
+    let held = |effect: &Effect| unassigns(effect) || assigns(effect);
+    world.calm_but(held);
+    let call = |effect: &Effect| match effect {
+        Effect::Call(id, Call::Unassign { eni, slots }) => (*id, eni.clone(), slots.clone()),
+        Effect::Call(id, Call::Assign { eni, .. }) => (*id, eni.clone(), Vec::new()),
+        other => panic!("{other:?}"),
+    };
+    let calls: Vec<_> = world.todo.iter().map(call).collect();
+    let [(unassign, from, slots), (assign, to, _)] = calls.as_slice() else {
+        panic!("{calls:?}");
+    };
+    assert_eq!((from.as_str(), to.as_str()), ("eni-0", "eni-1"));
+    world.todo.clear();
+    for (id, reply) in [
+        (assign, CallReply::Assigned(slots.clone())),
+        (unassign, CallReply::Done),
+    ] {
+        let outcome = Ok(reply);
+        world.step(Event::CallDone { call: *id, outcome });
+    }
+    let enis = world.state.view().enis;
+    let holds = |n: usize| enis[n].slots.iter().any(|it| it.slot == slots[0]);
+    assert_eq!((holds(0), holds(1)), (false, true));
+}
+
 /// An ENI was detached, and a view of EC2 that is behind shows it on the instance still.
 #[test]
 fn an_older_view_keeps_no_eni_that_was_detached() {
