@@ -19,7 +19,8 @@ use tokio::sync::RwLock;
 pub use self::repair::{Fault, Part, PodPlan, Turn, Wanted};
 use crate::conntrack::Connections;
 use crate::layout::{
-    self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS, UNREACHABLE_METRIC,
+    self, CONNMARK, Mac, PODS_TABLE, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_EXTERNAL_SERVICE,
+    RULE_PODS, UNREACHABLE_METRIC,
 };
 use crate::netlink::KernelError;
 use crate::nft;
@@ -39,6 +40,8 @@ pub struct NodePlan {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Who translates what pods send out of the VPC.
     pub snat: Snat,
+    /// To these everything leaves by the primary ENI.
+    pub external_services: Vec<Ipv4Net>,
     /// Whether TCP looks for a socket before it looks for a route (`tcp_early_demux`); none leaves it as it is.
     pub tcp_early_demux: Option<bool>,
     /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
@@ -169,6 +172,9 @@ impl Host {
         steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
         steps.extend(node.rules()?.into_iter().map(Rule::ensure));
         steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
+        let services = node.external_services();
+        let stale = self.rules(RULE_EXTERNAL_SERVICE).await?;
+        steps.extend(stale.difference(&services).map(|rule| rule.delete()));
         self.rtnl.run(steps).await?;
 
         let rules = node.ruleset(primary.index);
@@ -302,7 +308,15 @@ impl NodePlan {
         for eni in self.held.iter().filter(|eni| eni.device_index > 0) {
             rules.push(eni::mark_rule(eni.device_index)?);
         }
+        rules.extend(self.external_services());
         Ok(rules)
+    }
+
+    fn external_services(&self) -> BTreeSet<Rule> {
+        let services = self.external_services.iter();
+        let to = services.map(|net| Selector::To(IpNet::V4(net.trunc())));
+        to.map(|to| rule(RULE_EXTERNAL_SERVICE, to, layout::eni_table(0)))
+            .collect()
     }
 
     fn marks(&self) -> nft::Marks {
