@@ -437,6 +437,7 @@ fn plan(config: &Config, facts: &NodeFacts, ipv6: bool) -> NodePlan {
         primary_mtu: config.eni_mtu,
         vpc_cidrs: vpc_cidrs::untranslated(&facts.vpc_cidrs, config.snat.excluded()),
         snat: config.snat.snat(),
+        external_services: config.snat.external_services().to_vec(),
         tcp_early_demux: config.tcp_early_demux(),
         ipv6,
         held: Vec::new(),

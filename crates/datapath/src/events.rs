@@ -185,3 +185,62 @@ fn is_of_our_table(message: Message<'_>) -> bool {
         .find(|attribute| attribute.kind() == NAME)
         .is_some_and(|name| nft::is_our_table(name.value()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message as the kernel sends it.
+    fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 8]);
+        bytes.extend(body);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn what_goes_or_is_replaced_may_be_ours_and_what_only_comes_new_is_not() {
+        let concerns = |kind, flags| messages(&message(kind, flags, &[0; 12])).any(is_of_routing);
+        // RTM_DELRULE, RTM_DELROUTE, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNETCONF
+        for kind in [33, 25, 29, 16, 80] {
+            assert!(concerns(kind, 0), "{kind}");
+        }
+        // RTM_NEWRULE, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_DELLINK
+        for kind in [32, 24, 28, 17] {
+            assert!(!concerns(kind, 0x600), "{kind}");
+        }
+        assert!(concerns(24, 0x100), "a route in place of another");
+    }
+
+    #[test]
+    fn one_of_several_messages_is_heard_and_a_torn_one_ends_the_datagram() {
+        let mut datagram = message(28, 0, &[1, 2, 3]);
+        datagram.extend(message(33, 0, &[]));
+        assert!(messages(&datagram).any(is_of_routing));
+        datagram.truncate(datagram.len() - 1);
+        assert_eq!(messages(&datagram).count(), 1);
+        let empty = [0; 16];
+        assert_eq!(messages(&empty).count(), 0, "a length of 0");
+    }
+
+    #[test]
+    fn of_nftables_only_what_is_in_our_table_is_heard() {
+        let about = |table: &str| {
+            let length = u16::try_from(4 + table.len() + 1).unwrap();
+            let mut body = vec![2, 0, 0, 0];
+            body.extend(length.to_ne_bytes());
+            body.extend(1_u16.to_ne_bytes());
+            body.extend(table.as_bytes());
+            body.push(0);
+            messages(&message(0x0a02, 0, &body)).any(is_of_our_table)
+        };
+        assert!(about("weir"));
+        assert!(!about("weird"));
+        assert!(!about("kube-proxy"));
+        assert!(!messages(&message(0x0a0f, 0, &[0, 0, 0, 1])).any(is_of_our_table));
+    }
+}

@@ -21,8 +21,8 @@ pub use self::egress::EgressPlan;
 pub use self::repair::{Fault, Part, PodPlan, Turn, Wanted};
 use crate::conntrack::Connections;
 use crate::layout::{
-    CONNMARK, MAIN_TABLE, Mac, PODS_TABLE, Place, ROUTE_PROTOCOL, RULE_CONNMARK, RULE_PODS,
-    UNREACHABLE_METRIC,
+    CONNMARK, MAIN_TABLE, Mac, PODS_TABLE, Place, ROUTE_PROTOCOL, RULE_CONNMARK,
+    RULE_EXTERNAL_SERVICE, RULE_PODS, UNREACHABLE_METRIC,
 };
 use crate::netlink::KernelError;
 use crate::nft;
@@ -42,6 +42,8 @@ pub struct NodePlan {
     pub vpc_cidrs: Vec<Ipv4Net>,
     /// Who translates what pods send out of the VPC.
     pub snat: Snat,
+    /// To these everything leaves by the primary ENI.
+    pub external_services: Vec<Ipv4Net>,
     /// Whether TCP looks for a socket before it looks for a route (`tcp_early_demux`); none leaves it as it is.
     pub tcp_early_demux: Option<bool>,
     /// Whether pods get IPv6 addresses. IPv4 is prepared for in any case: the node itself has it.
@@ -175,6 +177,9 @@ impl Host {
         steps.extend(held.iter().map(|net| unreachable(*net).ensure()));
         steps.extend(node.rules()?.into_iter().map(Rule::ensure));
         steps.extend(sources::exactly(&node.held, &self.source_rules().await?));
+        let services = node.external_services();
+        let stale = self.rules(RULE_EXTERNAL_SERVICE).await?;
+        steps.extend(stale.difference(&services).map(|rule| rule.delete()));
         self.rtnl.run(steps).await?;
 
         let rules = node.ruleset(primary.index);
@@ -306,7 +311,15 @@ impl NodePlan {
         for eni in self.held.iter().filter(|eni| !eni.place.is_primary()) {
             rules.extend(eni::mark_rule(eni.place)?);
         }
+        rules.extend(self.external_services());
         Ok(rules)
+    }
+
+    fn external_services(&self) -> BTreeSet<Rule> {
+        let services = self.external_services.iter();
+        let to = services.map(|net| Selector::To(IpNet::V4(net.trunc())));
+        to.map(|to| rule(RULE_EXTERNAL_SERVICE, to, MAIN_TABLE))
+            .collect()
     }
 
     fn marks(&self) -> nft::Marks {

@@ -18,6 +18,9 @@ pub const RULE_PODS: u32 = 512;
 /// Before [`RULE_ENI`], because a connection's way out outranks its pod's. aws-node's number.
 pub const RULE_CONNMARK: u32 = 1024;
 
+/// `to <external service> lookup main`: what leaves by the primary ENI whichever ENI its pod is on. aws-node's number.
+pub const RULE_EXTERNAL_SERVICE: u32 = 1535;
+
 /// `fwmark <ENI>/0x7f lookup <ENI's table>`: packets of pods whose single address is on a secondary ENI; and
 /// `from <prefix> lookup <ENI's table>`: of those whose address is in a prefix there.
 /// aws-node's number for its rules from pods.

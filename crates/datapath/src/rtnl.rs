@@ -343,6 +343,8 @@ pub(crate) enum Selector {
     Mark6 { mark: u32, mask: u32 },
     /// Packets of this source's family.
     From(IpNet),
+    /// Packets of this destination's family.
+    To(IpNet),
 }
 
 impl Rule {
@@ -371,7 +373,7 @@ impl Rule {
         rule.header.family = match self.selector {
             Selector::All4 | Selector::Mark { .. } => AddressFamily::Inet,
             Selector::All6 | Selector::Mark6 { .. } => AddressFamily::Inet6,
-            Selector::From(source) => family(&source),
+            Selector::From(net) | Selector::To(net) => family(&net),
         };
         rule.header.action = RuleAction::ToTable;
         rule.header.table = u8::try_from(self.table).unwrap_or(0);
@@ -398,6 +400,12 @@ impl Rule {
                 rule.attributes
                     .push(RuleAttribute::Source(source.network()));
                 format!("from {source}")
+            }
+            Selector::To(destination) => {
+                rule.header.dst_len = destination.prefix_len();
+                rule.attributes
+                    .push(RuleAttribute::Destination(destination.network()));
+                format!("to {destination}")
             }
         };
         let what = format!("rule {}: {selector} lookup {}", self.priority, self.table);

@@ -22,8 +22,15 @@ pub(crate) struct SnatArgs {
 
     /// CIDRs outside the VPC to which pods keep their own address, joined by commas
     #[arg(long, env = "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS", value_name = "CIDR,...",
-          value_delimiter = ',', value_parser = cidr, help_heading = "Node")]
+          value_delimiter = ',', value_parser = cidr("AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS"),
+          help_heading = "Node")]
     exclude_snat_cidrs: Vec<Ipv4Net>,
+
+    /// CIDRs of services that pods reach by the primary ENI, whichever ENI their address is on, joined by commas
+    #[arg(long, env = "AWS_EXTERNAL_SERVICE_CIDRS", value_name = "CIDR,...",
+          value_delimiter = ',', value_parser = cidr("AWS_EXTERNAL_SERVICE_CIDRS"),
+          help_heading = "Node")]
+    external_service_cidrs: Vec<Ipv4Net>,
 }
 
 impl SnatArgs {
@@ -33,6 +40,11 @@ impl SnatArgs {
         } else {
             Snat::Node(self.randomize_snat)
         }
+    }
+
+    /// To these everything leaves by the primary ENI.
+    pub(crate) fn external_services(&self) -> &[Ipv4Net] {
+        &self.external_service_cidrs
     }
 
     /// To these nothing is translated, nor to the VPC.

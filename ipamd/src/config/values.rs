@@ -86,12 +86,17 @@ pub(super) fn max_enis(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "MAX_ENI must be a whole number of ENIs".to_owned())
 }
 
-pub(super) fn cidr(text: &str) -> Result<Ipv4Net, String> {
-    text.trim().parse().map_err(|_| {
-        "AWS_VPC_K8S_CNI_EXCLUDE_SNAT_CIDRS must be IPv4 CIDRs joined by commas, such as \
-         192.0.2.0/24,198.51.100.0/24"
-            .to_owned()
-    })
+/// One of several.
+pub(super) fn cidr(
+    variable: &'static str,
+) -> impl Fn(&str) -> Result<Ipv4Net, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        text.trim().parse().map_err(|_| {
+            format!(
+                "{variable} must be IPv4 CIDRs joined by commas, such as 192.0.2.0/24,198.51.100.0/24"
+            )
+        })
+    }
 }
 
 #[cfg(test)]

@@ -20,11 +20,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "set AWS_ENDPOINT_URL_EC2 instead",
     ),
     (
-        "AWS_EXTERNAL_SERVICE_CIDRS",
-        Unset,
-        "there are no rules for external service CIDRs",
-    ),
-    (
         "AWS_MANAGE_ENIS_NON_SCHEDULABLE",
         Boolean(true),
         "only Kubernetes knows whether a node is cordoned, and ipamd does not ask it yet: the pool grows on cordoned nodes too",

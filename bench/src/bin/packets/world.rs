@@ -140,6 +140,7 @@ impl World {
                 vpc_cidrs: vec!["10.0.0.0/8".parse()?],
                 snat: Snat::Node(SourcePorts::FullyRandom),
                 tcp_early_demux: None,
+                external_services: Vec::new(),
                 ipv6: false,
                 held,
             })

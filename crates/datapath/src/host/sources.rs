@@ -44,6 +44,13 @@ pub(super) fn moved(place: Place, slots: &[IpNet], found: &BTreeSet<Rule>) -> Ve
 impl Host {
     /// Our rules by source that are there.
     pub(super) async fn source_rules(&self) -> Result<BTreeSet<Rule>, HostError> {
+        let mut found = self.rules(RULE_ENI).await?;
+        found.retain(|rule| matches!(rule.selector, Selector::From(_)));
+        Ok(found)
+    }
+
+    /// Our rules of this priority.
+    pub(super) async fn rules(&self, priority: u32) -> Result<BTreeSet<Rule>, HostError> {
         let mut found = BTreeSet::new();
         for family in ipv6::families() {
             let rules = self
@@ -51,9 +58,7 @@ impl Host {
                 .dump("list the rules", rtnl::rules(family))
                 .await?;
             let ours = rules.into_iter().filter_map(Rule::read);
-            found.extend(ours.filter(|rule| {
-                rule.priority == RULE_ENI && matches!(rule.selector, Selector::From(_))
-            }));
+            found.extend(ours.filter(|rule| rule.priority == priority));
         }
         Ok(found)
     }

@@ -20,12 +20,13 @@ impl Rule {
             return None;
         };
         let (mut priority, mut table, mut source, mut ours) = (None, None, None, false);
-        let (mut mark, mut mask) = (None, None);
+        let (mut mark, mut mask, mut destination) = (None, None, None);
         for attribute in message.attributes {
             match attribute {
                 RuleAttribute::Priority(number) => priority = Some(number),
                 RuleAttribute::Table(number) => table = Some(number),
                 RuleAttribute::Source(ip) => source = Some(ip),
+                RuleAttribute::Destination(ip) => destination = Some(ip),
                 RuleAttribute::FwMark(bits) => mark = Some(bits),
                 RuleAttribute::FwMask(bits) => mask = Some(bits),
                 RuleAttribute::Protocol(protocol) => {
@@ -35,14 +36,16 @@ impl Rule {
             }
         }
         let is_v6 = message.header.family == AddressFamily::Inet6;
-        let selector = match (source, mark) {
-            (Some(ip), None) => Selector::From(IpNet::new(ip, message.header.src_len).ok()?),
-            (None, Some(mark)) if is_v6 => Selector::Mark6 { mark, mask: mask? },
-            (None, Some(mark)) => Selector::Mark { mark, mask: mask? },
-            (None, None) if is_v6 => Selector::All6,
-            (None, None) => Selector::All4,
-            // We make none such.
-            (Some(_), Some(_)) => return None,
+        let header = &message.header;
+        let selector = match (source, destination, mark) {
+            (Some(ip), None, None) => Selector::From(IpNet::new(ip, header.src_len).ok()?),
+            (None, Some(ip), None) => Selector::To(IpNet::new(ip, header.dst_len).ok()?),
+            (None, None, Some(mark)) if is_v6 => Selector::Mark6 { mark, mask: mask? },
+            (None, None, Some(mark)) => Selector::Mark { mark, mask: mask? },
+            (None, None, None) if is_v6 => Selector::All6,
+            (None, None, None) => Selector::All4,
+            // We make none with more than one.
+            _ => return None,
         };
         ours.then_some(Self {
             priority: priority?,

@@ -28,6 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
         excluded_at_run_time,
     ),
     (
+        "what goes to an external service leaves by the primary ENI, from pods of any",
+        external_service,
+    ),
+    (
         "who translates can change without cutting connections off",
         changed_at_a_restart,
     ),
@@ -133,6 +137,28 @@ fn excluded_at_run_time() -> Result<()> {
     plan.vpc_cidrs.pop();
     world.prepare(&plan)?;
     sees(&secondary.ns, server.address, NODE)
+}
+
+fn external_service() -> Result<()> {
+    let (world, mut plan, primary, secondary) = open_world()?;
+    // Counts what comes by each ENI; the secondary's pod may send by the primary here.
+    world.vpc.nft(&["flush chain ip vpc forward; \
+         add rule ip vpc forward iifname r0 ip daddr 198.51.100.7 counter accept; \
+         add rule ip vpc forward iifname r1 ip daddr 198.51.100.7 counter drop"])?;
+    plan.snat = Snat::External;
+    plan.external_services = vec!["198.51.100.7/24".parse()?];
+    world.prepare(&plan)?;
+    let rule = "1535:\tfrom all to 198.51.100.0/24 lookup main proto 87";
+    let rules = world.node.ip("rule")?;
+    ensure!(rules.lines().any(|line| line.trim() == rule), "{rules}");
+    let server = Echo::udp(&world.internet, INTERNET)?;
+    sees(&primary.ns, server.address, P0)?;
+    sees(&secondary.ns, server.address, S0)?;
+    plan.external_services.clear();
+    world.prepare(&plan)?;
+    let rules = world.node.ip("rule")?;
+    ensure!(!rules.contains("1535:"), "{rules}");
+    Ok(())
 }
 
 fn changed_at_a_restart() -> Result<()> {

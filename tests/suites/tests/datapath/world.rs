@@ -331,6 +331,7 @@ impl World {
             primary_mtu: MTU,
             vpc_cidrs: vec!["10.0.0.0/16".parse().expect("a CIDR")],
             snat: Snat::Node(SourcePorts::FullyRandom),
+            external_services: Vec::new(),
             tcp_early_demux: None,
             ipv6: false,
             held: Vec::new(),
