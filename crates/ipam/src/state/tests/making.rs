@@ -273,6 +273,34 @@ fn where_the_enis_are_full_another_is_made_though_the_subnet_had_nothing_left() 
     assert_eq!(counts(&world), [1]);
 }
 
+#[test]
+fn where_a_subnet_has_no_whole_28_the_next_eni_is_made_with_addresses() {
+    let nothing = WarmTargets {
+        ip: Some(0),
+        minimum_ip: Some(0),
+        ..WarmTargets::default()
+    };
+    let settings = super::world::settings(Families::V4, true, Warm::Targets(nothing));
+    let mut world = World::new(settings);
+    world.step(fresh());
+    // Three /28 fit on the primary.
+    for n in 0..48 {
+        world.add(n, 600_000);
+        world.calm();
+    }
+    let one_more = world.add(48, 600_000);
+    world.until_to_do(creates);
+    carry_out(&mut world, creates, Fate::Fails(PrefixesExhausted));
+    world.calm();
+    granted(&world, one_more);
+    let kinds = world.asked.iter().filter_map(|call| match call {
+        Call::CreateEni { ipv4, .. } => ipv4.map(|(kind, _)| kind),
+        _ => None,
+    });
+    let kinds: Vec<SlotKind> = kinds.collect();
+    assert_eq!(kinds, [SlotKind::Prefix, SlotKind::Address]);
+}
+
 /// Books and IMDS agree, so that no Describe tells what has come of it.
 #[test]
 fn an_eni_that_was_being_made_at_a_crash_is_asked_about_with_its_token_whatever_ec2_refuses_first()
