@@ -238,7 +238,7 @@ impl State {
     }
 
     /// Whether the books say that the ENI goes.
-    fn goes(&self, id: &EniId) -> bool {
+    pub(super) fn goes(&self, id: &EniId) -> bool {
         let goes = |stage: &IntentStage| matches!(stage, IntentStage::Detach(eni, _) | IntentStage::Delete(eni) if eni == id);
         self.intents.iter().any(|intent| goes(&intent.stage))
     }

@@ -131,12 +131,12 @@ impl State {
             .into_iter()
             .map(|entry| Intent::restored(entry, ledger.version))
             .collect();
-        let going: Vec<_> = self
-            .intents
-            .iter()
-            .filter(|intent| matches!(intent.stage, IntentStage::Detach(..)))
-            .filter_map(|intent| intent.stage.eni().cloned())
-            .collect();
+        // Also one that is only to be deleted: it may have been attached by a call of which nobody knew what came of it.
+        let going = self
+            .pool
+            .enis()
+            .filter(|(id, eni)| eni.life != Life::Absent && self.goes(id));
+        let going: Vec<EniId> = going.map(|(id, _)| id.clone()).collect();
         for eni in &going {
             self.pool
                 .change_eni(eni, |eni| eni.enter(Life::Draining, now));

@@ -152,6 +152,38 @@ fn an_address_that_went_from_one_eni_to_another_stays_there_whichever_reply_come
     assert_eq!((holds(0), holds(1)), (false, true));
 }
 
+/// Its Attach was given up, and had happened all the same: after a restart it is on the instance, and goes.
+#[test]
+fn an_eni_that_is_to_be_deleted_serves_no_pod_after_a_restart() {
+    let mut world = World::started(targets(1, 0));
+    for n in 0..3 {
+        world.add(n, 60_000);
+    }
+    world.calm();
+    world.advance(20_000);
+    world.calm();
+    let eni = world.eni("eni-1").clone();
+    let place = eni.attachment.as_ref().unwrap().place;
+    world.disk.intents.push(EniIntent {
+        token: ClientToken::new("given-up"),
+        subnet: eni.subnet_id.clone(),
+        groups: Vec::new(),
+        ipv4: None,
+        ipv6_prefixes: 0,
+        place,
+        stage: IntentStage::Delete(eni.id.clone()),
+        since: Time(world.now),
+    });
+    let seen = world.seen();
+    world.restart(Some(seen));
+    let request = world.add(10, 600_000);
+    minutes(&mut world, 5);
+    assert_ne!(only(&granted(&world, request)).eni, eni.id);
+    assert_eq!(world.leaked(), []);
+    let enis = world.state.view().enis;
+    assert!(enis.iter().all(|it| it.id.as_ref() != Some(&eni.id)));
+}
+
 /// An ENI was detached, and a view of EC2 that is behind shows it on the instance still.
 #[test]
 fn an_older_view_keeps_no_eni_that_was_detached() {
