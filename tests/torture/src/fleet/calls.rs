@@ -127,6 +127,10 @@ impl Fleet {
             Ok(reply) => {
                 if let Some(eni) = flight.call.eni() {
                     node.knows.changed.insert(eni.clone(), self.now);
+                    if let CallReply::Attached(_) = reply {
+                        // A Describe from before shows only what was attached then.
+                        node.knows.until.remove(eni);
+                    }
                     if let CallReply::Assigned(slots) = reply {
                         // A Describe from before the reply tells nothing of what it brings, whenever it was taken.
                         let until = node.knows.until.get(eni).copied().unwrap_or(0);
