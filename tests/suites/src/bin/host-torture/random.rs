@@ -2,29 +2,23 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+use aws_sim::ids::Dice;
+
+/// The simulator's dice, and what is decided by them here.
 #[derive(Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(Dice);
 
 impl Random {
     /// One of several that follow from a seed, each with a course of its own.
     pub(crate) fn of(seed: u64, number: u64) -> Self {
-        let mut first = Self(seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        first.next();
-        first
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        let mut dice = Dice::new(seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        dice.roll();
+        Self(dice)
     }
 
     /// Below `bound`, which is not 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.roll() % bound
     }
 
     /// So many times in a hundred.
