@@ -291,6 +291,13 @@ pub struct EniFacts {
     pub attachment: Option<Attachment>,
 }
 
+impl EniFacts {
+    /// Whether it is ours to change and to end, and not only to use.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.managed && !self.borrowed
+    }
+}
+
 /// An ENI that may be attached to nothing, as EC2 tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LooseEni {

@@ -257,8 +257,7 @@ impl State {
                 .take_if(|settled_by| *settled_by <= describe);
             let eni = intent.stage.eni();
             let found = eni.and_then(|eni| attached.get(eni));
-            let ours = |facts: &EniFacts| facts.managed && !facts.borrowed;
-            if found.is_some_and(|(facts, _)| !ours(facts)) && intent.call.is_none() {
+            if found.is_some_and(|(facts, _)| !facts.is_ours()) && intent.call.is_none() {
                 // It is not ours to touch any more.
                 self.changed();
                 continue;
@@ -359,8 +358,7 @@ impl State {
     fn see_to_termination(&mut self, facts: &EniFacts, attachment: &Attachment) {
         let known = self.is_on_its_way(&facts.id);
         let primary = attachment.place == Place::PRIMARY;
-        let ours = facts.managed && !facts.borrowed;
-        if primary || !ours || attachment.delete_on_termination || known {
+        if primary || !facts.is_ours() || attachment.delete_on_termination || known {
             return;
         }
         let stage = IntentStage::DeleteOnTermination(facts.id.clone(), attachment.id.clone());
