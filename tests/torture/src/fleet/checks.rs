@@ -248,7 +248,10 @@ impl Fleet {
             self.fail(5, what);
         }
         let slots: Vec<IpNet> = match call {
-            Call::Unassign { slots, .. } => slots.clone(),
+            Call::Unassign { slots, .. } => {
+                self.refresh_truth();
+                slots.clone()
+            }
             Call::DetachEni { eni, .. } => {
                 self.refresh_truth();
                 let held = self.truth.slots.iter();
@@ -280,10 +283,9 @@ impl Fleet {
                 return;
             }
             if let Some(place) = self.nodes[n].kernel.routes.get(net) {
-                // Taken from the ENI that it is routed to, and given to this one unseen.
-                let on = self.nodes[n].kernel.links.get(place);
-                let lost = on.and_then(|on| Some((on, self.taken.get(&(on.clone(), *net))?)));
-                if lost.is_some_and(|(on, at)| !self.was_told_of(n, on, net, *at)) {
+                // What it routes to another ENI that held it before is not of this one, which got it unseen.
+                let held = self.truth.slots.get(net);
+                if held.is_some_and(|(_, node, at)| *node == n && at != place) {
                     self.cover.met(Met::ExDisturbed);
                     continue;
                 }

@@ -103,7 +103,11 @@ impl Fleet {
                     self.cover.met(Met::FaultNoLink);
                     return Err("the link did not come".to_owned());
                 }
-                kernel.links.insert(*place, eni.clone());
+                let before = kernel.links.insert(*place, eni.clone());
+                if before.is_some_and(|before| before != *eni) {
+                    // Another ENI's link was there. It is gone, and with it the routes by it.
+                    kernel.routes.retain(|_, at| at != place);
+                }
             }
             Host::TearDown(eni, place, slots) => {
                 for net in slots {
