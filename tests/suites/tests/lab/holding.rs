@@ -1,6 +1,8 @@
 //! Who holds an address gets its packets, and may send from it; nobody else.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use suites::harness::test;
@@ -23,6 +25,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             unheld,
         ),
         test("an_address_follows_at_once_when_it_moves", moved),
+        test(
+            "nothing_that_is_right_is_dropped_while_ec2_changes",
+            changing,
+        ),
         test("a_prefix_is_routed_to_its_eni", prefix),
         test("a_secondary_eni_has_packets_of_its_own", secondary),
     ]
@@ -31,6 +37,12 @@ pub(crate) fn tests() -> Vec<Trial> {
 /// Makes an address a node's own, in its kernel alone.
 fn configure(node: &Node, address: Ipv4Addr) -> anyhow::Result<()> {
     ip(node.netns(), &format!("address add {address}/32 dev lo")).map(drop)
+}
+
+/// Gives an ENI a prefix.
+fn delegate(lab: &Lab, eni: &str) -> anyhow::Result<()> {
+    let params = [("NetworkInterfaceId", eni), ("Ipv4PrefixCount", "1")];
+    ec2::ask(lab, "AssignPrivateIpAddresses", &params).map(drop)
 }
 
 fn private() -> anyhow::Result<()> {
@@ -115,15 +127,47 @@ fn moved() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The kernel takes sets of a ruleset that is being replaced for empty.
+fn changing() -> anyhow::Result<()> {
+    let lab = neighbours()?;
+    let (a, b) = (lab.node("a"), lab.node("b"));
+    let (from, to) = (a.primary_address(), b.primary_address());
+    // With a range in a set, it is one of the kind that was seen empty.
+    delegate(&lab, &ec2::primary(&lab, a)?.id)?;
+    let socket = a.netns().run(|| UdpSocket::bind((from, 0)))?;
+    let done = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let due = Instant::now() + Duration::from_secs(60);
+            let mut sent = 0_u32;
+            while !done.load(Ordering::Relaxed) && Instant::now() < due {
+                sent += u32::from(socket.send_to(b"right", (to, 9)).is_ok());
+            }
+            sent
+        });
+        let moved = (0..100).try_for_each(|n| {
+            let holder = if n % 2 == 0 { a } else { b };
+            ec2::assign(&lab, &ec2::primary(&lab, holder)?.id, ADDRESS)
+        });
+        done.store(true, Ordering::Relaxed);
+        let sent = sender.join().map_err(|_| anyhow::anyhow!("no sender"));
+        moved.and(sent)
+    })?;
+    assert!(sent > 10_000, "{sent} datagrams tell little");
+    let drops = lab.drops()?;
+    assert_eq!(
+        (drops.spoofed_source, drops.security_group),
+        (0, 0),
+        "of {sent}: {drops:?}"
+    );
+    Ok(())
+}
+
 fn prefix() -> anyhow::Result<()> {
     let lab = Lab::start(quick())?;
     let (a, b) = (lab.node("a"), lab.node("b"));
     let eni = ec2::primary(&lab, a)?.id;
-    let params = [
-        ("NetworkInterfaceId", eni.as_str()),
-        ("Ipv4PrefixCount", "1"),
-    ];
-    ec2::ask(&lab, "AssignPrivateIpAddresses", &params)?;
+    delegate(&lab, &eni)?;
     let prefix = ec2::eni(&lab, &eni)?.prefixes[0];
     for address in [prefix.network(), prefix.broadcast()] {
         configure(a, address)?;

@@ -1,14 +1,19 @@
 //! The VPC's rules for packets, as one nftables ruleset.
+//!
+//! What every packet meets is matched one by one, not by a set: while a ruleset is replaced, the kernel takes sets with
+//! ranges of the old one for empty, and the rules that it still follows drop what is right (seen with Linux 6.18: a packet in
+//! some thousands).
 
+mod groups;
 mod ipv6;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use aws_sim::{Fabric, FabricEni, Messages, Peer, Protocol, Rule};
 use ipnet::Ipv4Net;
 
+use self::groups::Family;
 use super::{Drops, Endpoint, Link, held, line};
 use crate::places::{EC2, IMDS, INTERNET, NOWHERE, PEER, PEER_NETWORK};
 
@@ -36,7 +41,7 @@ pub(super) fn ruleset(
     }
     source_check(&mut text, fabric, &enis, links, cuts);
     to_the_vpc_itself(&mut text);
-    security_groups(&mut text, fabric, &enis);
+    GROUPS.add(&mut text, fabric, &enis);
     delivery(&mut text, &enis);
     public_addresses(&mut text, &enis);
     text.push_str("}\n");
@@ -58,42 +63,46 @@ fn source_check(
             Endpoint::Imds => IMDS,
             Endpoint::Ec2 => EC2,
         };
-        let ends = set(links
-            .values()
-            .filter(|link| link.node == *node)
-            .map(|link| &link.vpc_end));
-        rule(
-            text,
-            &[
-                matches("iifname", ends),
-                Some(format!("ip daddr {address}")),
-            ],
-            &drop_as(CUT),
-        );
+        for link in links.values().filter(|link| link.node == *node) {
+            let from = format!("iifname {} ip daddr {address}", link.vpc_end);
+            line(text, format_args!("    {from} {}", drop_as(CUT)));
+        }
     }
-    let unchecked = set(enis
-        .iter()
-        .filter(|(eni, _)| !eni.source_dest_check)
-        .map(|(_, link)| &link.vpc_end));
-    rule(text, &[matches("iifname", unchecked)], "accept");
-    let own = set(enis.iter().flat_map(|(eni, link)| {
-        held(eni).map(move |net| format!("{} . {}", link.vpc_end, plain(net)))
-    }));
-    let foreign = own.map_or(String::new(), |own| format!(" iifname . ip saddr != {own}"));
+    for (eni, link) in enis {
+        let held = held(eni).map(|net| format!("ip saddr {}", plain(net)));
+        accept_held(text, eni, link, held);
+    }
     line(
         text,
-        format_args!("    iifname \"eni-*\"{foreign} {}", drop_as(SPOOFED)),
+        format_args!("    iifname \"eni-*\" {}", drop_as(SPOOFED)),
     );
     let peer = format!("iifname {PEER} ip saddr != {PEER_NETWORK}");
     line(text, format_args!("    {peer} {}", drop_as(SPOOFED)));
-    let ranges = set(fabric.vpcs.iter().flat_map(|vpc| &vpc.cidrs));
-    let internet = Some(format!("iifname {INTERNET}"));
-    rule(
-        text,
-        &[internet, matches("ip saddr", ranges)],
-        &drop_as(SPOOFED),
-    );
+    for range in fabric.vpcs.iter().flat_map(|vpc| &vpc.cidrs) {
+        let internet = format!("iifname {INTERNET} ip saddr {range}");
+        line(text, format_args!("    {internet} {}", drop_as(SPOOFED)));
+    }
     text.push_str("  }\n");
+}
+
+/// An ENI sends from what it holds; from anything where EC2 does not check.
+fn accept_held(
+    text: &mut String,
+    eni: &FabricEni,
+    link: &Link,
+    held: impl Iterator<Item = String>,
+) {
+    let accepted: String = if eni.source_dest_check {
+        held.map(|source| format!("{source} accept; ")).collect()
+    } else {
+        "accept; ".to_owned()
+    };
+    if !accepted.is_empty() {
+        line(
+            text,
+            format_args!("    iifname {} jump {{ {accepted}}}", link.vpc_end),
+        );
+    }
 }
 
 /// The VPC's router answers nothing but the two services.
@@ -105,7 +114,8 @@ fn to_the_vpc_itself(text: &mut String) {
     type filter hook input priority filter; policy drop;
     iifname lo accept
     ct state established,related accept
-    iifname \"eni-*\" ip daddr {{ {IMDS}, {EC2} }} tcp dport 80 accept
+    iifname \"eni-*\" ip daddr {IMDS} tcp dport 80 accept
+    iifname \"eni-*\" ip daddr {EC2} tcp dport 80 accept
     {}
   }}",
             drop_as(UNHELD)
@@ -115,78 +125,38 @@ fn to_the_vpc_itself(text: &mut String) {
 
 /// Whether a packet that may have been sent has somewhere to go.
 fn delivery(text: &mut String, enis: &[(&FabricEni, &Link)]) {
-    let mapped = set(mappings(enis).map(|(_, private)| private));
-    let unmapped = mapped.map_or(String::new(), |mapped| format!(" ip saddr != {mapped}"));
+    let mapped: Vec<String> = mappings(enis)
+        .map(|(_, private)| format!("ip saddr {private} return; "))
+        .collect();
     line(
         text,
         format_args!(
             "  chain delivery {{
     type filter hook forward priority filter; policy drop;
     oifname {NOWHERE} {}
-    oifname {INTERNET}{unmapped} {}
+    oifname {INTERNET} jump {{ {}{}; }}
     ct state established,related accept
     iifname {INTERNET} ct status & dnat == 0 {}
     iifname \"eni-*\" goto egress
     goto ingress
   }}",
             drop_as(UNHELD),
+            mapped.concat(),
             drop_as(PRIVATE),
             drop_as(UNHELD),
         ),
     );
 }
 
-/// Stateful by `ct state established` in [`delivery`], so only first packets come here: from an ENI through
-/// `egress`, then all through `ingress`.
-fn security_groups(text: &mut String, fabric: &Fabric, enis: &[(&FabricEni, &Link)]) {
-    text.push_str("  chain ingress {\n    oifname != \"eni-*\" accept\n");
-    for group in &fabric.security_groups {
-        for allowed in &group.ingress {
-            let to = matches("oifname", set(members(enis, &group.id).map(vpc_end)));
-            let from = peer("ip saddr", &allowed.peer, enis);
-            rule(text, &[to, from, traffic(allowed)], "accept");
-        }
-    }
-    line(
-        text,
-        format_args!("    {}\n  }}\n  chain egress {{", drop_as(GROUP)),
-    );
-    for group in &fabric.security_groups {
-        for allowed in &group.egress {
-            let from = matches("iifname", set(members(enis, &group.id).map(vpc_end)));
-            let to = peer("ip daddr", &allowed.peer, enis);
-            rule(text, &[from, to, traffic(allowed)], "goto ingress");
-        }
-    }
-    line(text, format_args!("    {}\n  }}", drop_as(GROUP)));
-}
-
-/// The ENIs that are in a group.
-fn members<'a>(
-    enis: &'a [(&FabricEni, &Link)],
-    group: &str,
-) -> impl Iterator<Item = &'a (&'a FabricEni, &'a Link)> {
-    enis.iter()
-        .filter(move |(eni, _)| eni.groups.iter().any(|id| id == group))
-}
-
-fn vpc_end<'a>((_, link): &'a (&FabricEni, &Link)) -> &'a str {
-    &link.vpc_end
-}
-
-/// The other end of a security group's rule: a range, or all that the members of a group hold.
-fn peer(side: &str, peer: &Peer, enis: &[(&FabricEni, &Link)]) -> Option<String> {
-    match peer {
-        Peer::Cidr(net) => Some(format!("{side} {net}")),
-        Peer::Cidr6(_) => None,
-        Peer::Group(id) => {
-            let holds = members(enis, id.as_str())
-                .flat_map(|(eni, _)| held(eni))
-                .map(plain);
-            matches(side, set(holds))
-        }
-    }
-}
+const GROUPS: Family = Family {
+    header: "ip",
+    held: |eni| held(eni).map(plain).collect(),
+    range: |peer| match peer {
+        Peer::Cidr(net) => Some(net.to_string()),
+        _ => None,
+    },
+    traffic,
+};
 
 /// Protocol and ports of a security group's rule; `None` if no packet of IPv4 matches.
 fn traffic(rule: &Rule) -> Option<String> {
@@ -213,20 +183,14 @@ fn icmp(messages: Messages) -> String {
 /// One to one, both ways; the rest is the kernel's connection tracking.
 fn public_addresses(text: &mut String, enis: &[(&FabricEni, &Link)]) {
     text.push_str("  chain to_private {\n    type nat hook prerouting priority dstnat;\n");
-    let inward = set(mappings(enis).map(|(public, private)| format!("{public} : {private}")));
-    if let Some(map) = inward {
-        line(
-            text,
-            format_args!("    iifname {INTERNET} dnat to ip daddr map {map}"),
-        );
+    for (public, private) in mappings(enis) {
+        let to = format!("iifname {INTERNET} ip daddr {public}");
+        line(text, format_args!("    {to} dnat to {private}"));
     }
     text.push_str("  }\n  chain to_public {\n    type nat hook postrouting priority srcnat;\n");
-    let outward = set(mappings(enis).map(|(public, private)| format!("{private} : {public}")));
-    if let Some(map) = outward {
-        line(
-            text,
-            format_args!("    oifname {INTERNET} snat to ip saddr map {map}"),
-        );
+    for (public, private) in mappings(enis) {
+        let from = format!("oifname {INTERNET} ip saddr {private}");
+        line(text, format_args!("    {from} snat to {public}"));
     }
     text.push_str("  }\n");
 }
@@ -235,23 +199,6 @@ fn public_addresses(text: &mut String, enis: &[(&FabricEni, &Link)]) {
 fn mappings(enis: &[(&FabricEni, &Link)]) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> {
     enis.iter()
         .filter_map(|(eni, _)| Some((eni.public_address?, eni.primary_address)))
-}
-
-/// A rule with these matches; none at all if one of them matches nothing.
-fn rule(text: &mut String, matches: &[Option<String>], verdict: &str) {
-    if let Some(matches) = matches.iter().cloned().collect::<Option<Vec<String>>>() {
-        line(text, format_args!("    {} {verdict}", matches.join(" ")));
-    }
-}
-
-/// An anonymous set; `None` if it would be empty, which nftables does not take.
-fn set(elements: impl Iterator<Item = impl Display>) -> Option<String> {
-    let elements: Vec<String> = elements.map(|element| element.to_string()).collect();
-    (!elements.is_empty()).then(|| format!("{{ {} }}", elements.join(", ")))
-}
-
-fn matches(key: &str, set: Option<String>) -> Option<String> {
-    set.map(|set| format!("{key} {set}"))
 }
 
 /// A single address without its length.

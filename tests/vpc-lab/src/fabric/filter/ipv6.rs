@@ -4,7 +4,8 @@
 use aws_sim::{Fabric, FabricEni, Peer, Protocol, Rule};
 
 use super::super::{Link, held_v6, line};
-use super::{GROUP, PRIVATE, SPOOFED, UNHELD, drop_as, matches, members, rule, set, vpc_end};
+use super::groups::Family;
+use super::{GROUP, PRIVATE, SPOOFED, UNHELD, accept_held, drop_as};
 use crate::places::{INTERNET, NOWHERE};
 
 pub(super) fn add(text: &mut String, fabric: &Fabric, enis: &[(&FabricEni, &Link)]) {
@@ -17,28 +18,21 @@ pub(super) fn add(text: &mut String, fabric: &Fabric, enis: &[(&FabricEni, &Link
     }
     source_check(text, enis);
     router(text);
-    security_groups(text, fabric, enis);
+    GROUPS.add(text, fabric, enis);
     text.push_str("}\n");
 }
 
 /// What is said on the link itself (neighbour discovery, multicast reports) goes no further anyway.
 fn source_check(text: &mut String, enis: &[(&FabricEni, &Link)]) {
     text.push_str("  chain from {\n    type filter hook prerouting priority raw; policy accept;\n");
-    text.push_str("    ip6 saddr { ::, fe80::/10 } accept\n");
-    let unchecked = set(enis
-        .iter()
-        .filter(|(eni, _)| !eni.source_dest_check)
-        .map(|(_, link)| &link.vpc_end));
-    rule(text, &[matches("iifname", unchecked)], "accept");
-    let own = set(enis
-        .iter()
-        .flat_map(|(eni, link)| held_v6(eni).map(move |net| format!("{} . {net}", link.vpc_end))));
-    let foreign = own.map_or(String::new(), |own| {
-        format!(" iifname . ip6 saddr != {own}")
-    });
+    text.push_str("    ip6 saddr :: accept\n    ip6 saddr fe80::/10 accept\n");
+    for (eni, link) in enis {
+        let held = held_v6(eni).map(|net| format!("ip6 saddr {net}"));
+        accept_held(text, eni, link, held);
+    }
     line(
         text,
-        format_args!("    iifname \"eni-*\"{foreign} {}\n  }}", drop_as(SPOOFED)),
+        format_args!("    iifname \"eni-*\" {}\n  }}", drop_as(SPOOFED)),
     );
 }
 
@@ -68,39 +62,15 @@ fn router(text: &mut String) {
     );
 }
 
-fn security_groups(text: &mut String, fabric: &Fabric, enis: &[(&FabricEni, &Link)]) {
-    text.push_str("  chain ingress {\n");
-    for group in &fabric.security_groups {
-        for allowed in &group.ingress {
-            let to = matches("oifname", set(members(enis, &group.id).map(vpc_end)));
-            let from = peer("ip6 saddr", &allowed.peer, enis);
-            rule(text, &[to, from, traffic(allowed)], "accept");
-        }
-    }
-    line(
-        text,
-        format_args!("    {}\n  }}\n  chain egress {{", drop_as(GROUP)),
-    );
-    for group in &fabric.security_groups {
-        for allowed in &group.egress {
-            let from = matches("iifname", set(members(enis, &group.id).map(vpc_end)));
-            let to = peer("ip6 daddr", &allowed.peer, enis);
-            rule(text, &[from, to, traffic(allowed)], "goto ingress");
-        }
-    }
-    line(text, format_args!("    {}\n  }}", drop_as(GROUP)));
-}
-
-fn peer(side: &str, peer: &Peer, enis: &[(&FabricEni, &Link)]) -> Option<String> {
-    match peer {
-        Peer::Cidr(_) => None,
-        Peer::Cidr6(net) => Some(format!("{side} {net}")),
-        Peer::Group(id) => {
-            let holds = members(enis, id.as_str()).flat_map(|(eni, _)| held_v6(eni));
-            matches(side, set(holds))
-        }
-    }
-}
+const GROUPS: Family = Family {
+    header: "ip6",
+    held: |eni| held_v6(eni).map(|net| net.to_string()).collect(),
+    range: |peer| match peer {
+        Peer::Cidr6(net) => Some(net.to_string()),
+        _ => None,
+    },
+    traffic,
+};
 
 fn traffic(allowed: &Rule) -> Option<String> {
     match allowed.protocol {
