@@ -83,6 +83,18 @@ const NEEDS: &[Need] = &[
         optional: true,
     },
     Need {
+        what: "iptables, for kube-proxy's iptables mode and for plugins after ours",
+        present: || on_path("iptables"),
+        source: Source::Debian("iptables"),
+        optional: true,
+    },
+    Need {
+        what: "ipset, for kube-proxy's IPVS mode",
+        present: || on_path("ipset"),
+        source: Source::Debian("ipset"),
+        optional: true,
+    },
+    Need {
         what: "rustfmt, for lint",
         present: || succeeds(crate::workspace::cargo().args(["fmt", "--version"])),
         source: Source::Rustup("rustfmt"),
