@@ -203,6 +203,7 @@ fn pod_link(request: &AddRequest, settings: &Settings, grant: Grant) -> PodLink 
     PodLink {
         container_id: request.attachment.container_id().to_owned(),
         ifname: request.attachment.ifname().to_owned(),
+        veth_prefix: settings.veth_prefix.clone(),
         alias: pod_name(request),
         addresses: grant.addresses,
         mtu: settings.mtu.unwrap_or(grant.mtu),

@@ -28,17 +28,18 @@ pub(crate) async fn del(request: &DelRequest) -> Result<(), Error> {
     let settings = Settings::of_or_default(&request.config);
     let key = &request.attachment;
     let mut journal = Journal::open(&settings, "DEL", key);
-    let had_link = match pod::disconnect(key.container_id(), key.ifname()).await {
-        Ok(had_link) => had_link,
-        Err(error) => {
-            let error = kernel(&error);
-            journal.error(&error);
-            return Err(Error {
-                code: Code::TryAgainLater,
-                ..error
-            });
-        }
-    };
+    let had_link =
+        match pod::disconnect(&settings.veth_prefix, key.container_id(), key.ifname()).await {
+            Ok(had_link) => had_link,
+            Err(error) => {
+                let error = kernel(&error);
+                journal.error(&error);
+                return Err(Error {
+                    code: Code::TryAgainLater,
+                    ..error
+                });
+            }
+        };
     match release(key, &settings, &mut journal).await {
         Ok(()) => {
             journal.info(if had_link {

@@ -32,7 +32,13 @@ pub(crate) async fn gc(request: &GcRequest) -> Result<(), Error> {
             "collected {}/{}: the runtime does not know it any more",
             sandbox.container_id, sandbox.ifname
         ));
-        if let Err(error) = pod::disconnect(&sandbox.container_id, &sandbox.ifname).await {
+        let gone = pod::disconnect(
+            &settings.veth_prefix,
+            &sandbox.container_id,
+            &sandbox.ifname,
+        )
+        .await;
+        if let Err(error) = gone {
             left.push(format!("{}: {error}", sandbox.container_id));
         }
     }

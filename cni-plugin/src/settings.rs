@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cni_spec::{Code, Error, NetworkConfig};
+use datapath::layout::VethPrefix;
 use datapath::pod::egress::Egress;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::journal::Level;
 
@@ -18,6 +19,9 @@ pub(crate) struct Settings {
     pub(crate) ipamd_socket: PathBuf,
     /// The pod link's MTU in bytes; none takes what ipamd says.
     pub(crate) mtu: Option<u32>,
+    /// What the names of the host's ends of pods' links begin with.
+    #[serde(deserialize_with = "veth_prefix")]
+    pub(crate) veth_prefix: VethPrefix,
     /// The family that pods without an address in it reach by their node's; none leaves them without.
     pub(crate) egress: Option<Family>,
     /// How long an ADD waits for ipamd's answer.
@@ -36,11 +40,17 @@ pub(crate) enum Family {
     V6,
 }
 
+fn veth_prefix<'de, D: Deserializer<'de>>(from: D) -> Result<VethPrefix, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             ipamd_socket: PathBuf::from(proto::DEFAULT_SOCKET),
             mtu: None,
+            veth_prefix: VethPrefix::default(),
             egress: None,
             // The kubelet gives up on a sandbox after 4 minutes, and EC2 attaches an ENI well within one.
             add_timeout_seconds: 55,
@@ -156,6 +166,7 @@ mod tests {
         let settings = read(&json!({
             "ipamdSocket": "/tmp/x/i.sock", "mtu": 1500, "addTimeoutSeconds": 5,
             "logFile": "/tmp/x/log", "logLevel": "debug", "egress": "v4",
+            "vethPrefix": "eni",
         }))
         .unwrap();
         assert_eq!(settings.spool().to_str(), Some("/tmp/x/spool"));
@@ -165,6 +176,7 @@ mod tests {
         );
         assert_eq!(settings.log_level, Level::Debug);
         assert_eq!(settings.egress, Some(Family::V4));
+        assert_eq!(settings.veth_prefix.as_str(), "eni");
     }
 
     #[test]
@@ -185,6 +197,7 @@ mod tests {
             (json!({"addTimeoutSeconds": 241}), "addTimeoutSeconds 241"),
             (json!({"logLevel": "loud"}), "loud"),
             (json!({"egress": "v5"}), "v5"),
+            (json!({"vethPrefix": "eth"}), "\"eth\" can't be the prefix"),
         ];
         for (fields, named) in cases {
             let error = read(&fields).unwrap_err();

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use datapath::layout::VethPrefix;
 use datapath::pod::egress::Egress;
 
 /// Where the image keeps the plugin.
@@ -35,6 +36,23 @@ pub(crate) struct Args {
     /// --conflist-dir: a node with a conflist counts as ready
     #[arg(long, value_name = "DIR")]
     conf_dir: Option<PathBuf>,
+    #[command(flatten)]
+    links: LinkArgs,
+}
+
+/// What the plugin is to call pods' links.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct LinkArgs {
+    /// What the names of pods' links on the node begin with: 1 to 4 letters, digits, - or _; for filters that match
+    /// interfaces by name. Pods that run keep theirs
+    #[arg(
+        long,
+        env = "AWS_VPC_K8S_CNI_VETHPREFIX",
+        value_name = "TEXT",
+        default_value = "weir",
+        help_heading = "Node"
+    )]
+    veth_prefix: VethPrefix,
 }
 
 /// What ipamd itself takes, for the conflist that it writes once it serves.
@@ -58,6 +76,16 @@ pub(crate) struct ConflistArgs {
         help_heading = "Node"
     )]
     plugin_dir: PathBuf,
+    #[command(flatten)]
+    links: LinkArgs,
+}
+
+/// The plugin's own fields in the conflist.
+#[derive(Default)]
+struct Fields {
+    /// The family that pods reach by their node; without it the plugin gives them no way there.
+    egress: Option<Egress>,
+    veth_prefix: VethPrefix,
 }
 
 impl ConflistArgs {
@@ -67,8 +95,12 @@ impl ConflistArgs {
     /// When the file can't be written; what was there before stands.
     pub(crate) fn write(&self, egress: Option<Egress>) -> Result<Option<PathBuf>, InstallError> {
         let folder = self.conflist_dir.as_deref();
+        let fields = Fields {
+            egress,
+            veth_prefix: self.links.veth_prefix.clone(),
+        };
         folder
-            .map(|folder| write_conflist(folder, &self.plugin_dir, egress))
+            .map(|folder| write_conflist(folder, &self.plugin_dir, &fields))
             .transpose()
     }
 }
@@ -107,7 +139,11 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
     })?;
     put(&args.bin_dir, "weir-cni", 0o755, &plugin)?;
     if let Some(conf_dir) = &args.conf_dir {
-        write_conflist(conf_dir, &args.bin_dir, None)?;
+        let fields = Fields {
+            egress: None,
+            veth_prefix: args.links.veth_prefix.clone(),
+        };
+        write_conflist(conf_dir, &args.bin_dir, &fields)?;
     }
     Ok(())
 }
@@ -122,10 +158,10 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
 fn write_conflist(
     conf_dir: &Path,
     bin_dir: &Path,
-    egress: Option<Egress>,
+    fields: &Fields,
 ) -> Result<PathBuf, InstallError> {
     let path = conf_dir.join(CONFLIST);
-    let content = conflist(egress, bin_dir.join("portmap").is_file());
+    let content = conflist(fields, bin_dir.join("portmap").is_file());
     // Not written again: runtimes reload at each change, and a disk that has filled up must not end an ipamd
     // that restarts on a node that works.
     if fs::read(&path).is_ok_and(|found| found == content.as_bytes()) {
@@ -137,10 +173,14 @@ fn write_conflist(
 /// The conflist. Its name is aws-node's, so that a DEL of a pod that aws-node made brings its previous result; its
 /// version is 1.0.0, because containerd 1.x fails every ADD with 1.1.0; runtimes that read `cniVersions` (libcni 1.2 and
 /// later) take the highest that they know, and have STATUS and GC by it.
-///
-/// `egress` is the family that pods reach by their node; without it the plugin gives them no way there.
-fn conflist(egress: Option<Egress>, has_portmap: bool) -> String {
-    let egress = match egress {
+fn conflist(fields: &Fields, has_portmap: bool) -> String {
+    let mut veth_prefix = String::new();
+    if fields.veth_prefix != VethPrefix::default() {
+        // Nothing in it needs to be escaped.
+        let prefix = fields.veth_prefix.as_str();
+        veth_prefix = format!(",\n      \"vethPrefix\": \"{prefix}\"");
+    }
+    let egress = match fields.egress {
         Some(Egress::V4) => ",\n      \"egress\": \"v4\"",
         Some(Egress::V6) => ",\n      \"egress\": \"v6\"",
         None => "",
@@ -162,7 +202,7 @@ fn conflist(egress: Option<Egress>, has_portmap: bool) -> String {
   "name": "aws-cni",
   "plugins": [
     {{
-      "type": "weir-cni"{egress}
+      "type": "weir-cni"{egress}{veth_prefix}
     }}{portmap}
   ]
 }}
@@ -217,6 +257,7 @@ mod tests {
                 plugin: path("plugin"),
                 bin_dir: path("bin"),
                 conf_dir: None,
+                links: LinkArgs::default(),
             },
             conf_dir: path("net.d"),
             _folder: folder,
@@ -276,12 +317,28 @@ mod tests {
     #[test]
     fn the_conflist_chains_portmap_only_where_it_is_installed() {
         let node = node();
-        let written = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
+        let written =
+            write_conflist(&node.conf_dir, &node.args.bin_dir, &Fields::default()).unwrap();
         assert_eq!(types(&written), [json!("weir-cni")]);
         fs::write(node.args.bin_dir.join("portmap"), "").unwrap();
-        let written = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
+        let written =
+            write_conflist(&node.conf_dir, &node.args.bin_dir, &Fields::default()).unwrap();
         assert_eq!(types(&written), [json!("weir-cni"), json!("portmap")]);
         assert_eq!(names(&node.conf_dir), ["10-aws.conflist"]);
+    }
+
+    #[test]
+    fn the_conflist_tells_the_plugin_what_to_call_links_where_that_is_asked_for() {
+        let node = node();
+        for (prefix, told) in [("weir", Value::Null), ("eni", json!("eni"))] {
+            let fields = Fields {
+                veth_prefix: prefix.parse().unwrap(),
+                ..Fields::default()
+            };
+            let written = write_conflist(&node.conf_dir, &node.args.bin_dir, &fields).unwrap();
+            let conflist: Value = serde_json::from_slice(&fs::read(written).unwrap()).unwrap();
+            assert_eq!(conflist["plugins"][0]["vethPrefix"], told, "{conflist:#}");
+        }
     }
 
     #[test]
@@ -292,7 +349,11 @@ mod tests {
             (Some(Egress::V6), json!("v6")),
             (None, Value::Null),
         ] {
-            let written = write_conflist(&node.conf_dir, &node.args.bin_dir, egress).unwrap();
+            let fields = Fields {
+                egress,
+                ..Fields::default()
+            };
+            let written = write_conflist(&node.conf_dir, &node.args.bin_dir, &fields).unwrap();
             let conflist: Value = serde_json::from_slice(&fs::read(written).unwrap()).unwrap();
             assert_eq!(conflist["plugins"][0]["egress"], told, "{conflist:#}");
         }
@@ -303,7 +364,8 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         let node = node();
         let write = || {
-            let path = write_conflist(&node.conf_dir, &node.args.bin_dir, None).unwrap();
+            let path =
+                write_conflist(&node.conf_dir, &node.args.bin_dir, &Fields::default()).unwrap();
             (fs::metadata(&path).unwrap().ino(), path)
         };
         let (first, path) = write();

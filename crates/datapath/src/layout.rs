@@ -178,15 +178,63 @@ impl std::str::FromStr for Mac {
 /// The name of the host's end of a pod's link: `weir` and 11 hexadecimal digits of the SHA-256 of
 /// `container_id/ifname`, 15 bytes, the most that the kernel takes. Named after the container and not the
 /// pod, so that two sandboxes of one pod never meet.
+///
+/// With another [`VethPrefix`] it is the link's alternative name, by which the kernel finds it as well.
 #[must_use]
 pub fn host_veth_name(container_id: &str, ifname: &str) -> String {
-    let hash = link_hash(container_id, ifname);
-    let mut name = String::from("weir");
-    for byte in hash.iter().take(6) {
-        name.push_str(&format!("{byte:02x}"));
+    VethPrefix::default().host_veth_name(container_id, ifname)
+}
+
+/// What the names of the host's ends of pods' links begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VethPrefix(String);
+
+impl Default for VethPrefix {
+    fn default() -> Self {
+        Self("weir".to_owned())
     }
-    name.truncate(15);
-    name
+}
+
+impl VethPrefix {
+    /// As [`host_veth_name`], with this before the digits.
+    #[must_use]
+    pub fn host_veth_name(&self, container_id: &str, ifname: &str) -> String {
+        let mut name = self.0.clone();
+        for byte in link_hash(container_id, ifname).iter().take(7) {
+            name.push_str(&format!("{byte:02x}"));
+        }
+        name.truncate(15);
+        name
+    }
+
+    /// The prefix itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Text that no link's name may begin with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} can't be the prefix of pods' links: write 1 to 4 letters, digits, - or _, and none of eth, lo and vlan"
+)]
+pub struct VethPrefixError(String);
+
+impl std::str::FromStr for VethPrefix {
+    type Err = VethPrefixError;
+
+    /// aws-node's rule, but for the empty prefix and for characters that the kernel or filters do not take.
+    fn from_str(text: &str) -> Result<Self, VethPrefixError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let right = (1..=4).contains(&text.len())
+            && text.bytes().all(plain)
+            && !["eth", "lo", "vlan"].contains(&text);
+        match right {
+            true => Ok(Self(text.to_owned())),
+            false => Err(VethPrefixError(text.to_owned())),
+        }
+    }
 }
 
 /// The MAC addresses of the two ends of a pod's link, host's first: locally administered, from the same hash
@@ -225,6 +273,20 @@ mod tests {
         let (host, pod) = link_macs("c1", "eth0");
         assert_eq!(host.to_string(), "4e:16:f3:12:50:b0");
         assert_eq!(pod.to_string(), "4e:16:f3:12:50:b1");
+    }
+
+    #[test]
+    fn links_are_named_with_the_prefix_that_is_asked_for() {
+        let name = |prefix: &str| {
+            let prefix: VethPrefix = prefix.parse().unwrap();
+            prefix.host_veth_name("c1", "eth0")
+        };
+        assert_eq!(name("weir"), host_veth_name("c1", "eth0"));
+        assert_eq!(name("eni"), "enid72e032fedd5");
+        assert_eq!(name("x").len(), 15);
+        for wrong in ["", "veths", "eth", "lo", "vlan", "a/b", "a b", "é"] {
+            assert!(wrong.parse::<VethPrefix>().is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

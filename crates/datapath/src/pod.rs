@@ -21,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::layout::{
     self, LEAST_MTU_V6, LINK_GROUP, MAIN_TABLE, Mac, POD_GATEWAY, POD_GATEWAY_V6, PODS_TABLE,
+    VethPrefix,
 };
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
@@ -37,6 +38,8 @@ pub struct PodLink {
     pub container_id: String,
     /// The interface's name in the pod (`CNI_IFNAME`).
     pub ifname: String,
+    /// What the name of the host's end begins with.
+    pub veth_prefix: VethPrefix,
     /// The alias of the host's end, for people: `namespace/name` of the pod. Cut at the kernel's 255 bytes.
     pub alias: String,
     /// The pod's addresses, at least one, each a /32 or /128. The first of a family is the source of what the pod sends.
@@ -129,9 +132,8 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
     }
     let host = rtnl::open()?;
     let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
-    let host_veth = layout::host_veth_name(&link.container_id, &link.ifname);
     let wiring = PodWiring {
-        host_veth,
+        host_veth: link.host_veth(),
         host_mac,
         pod_mac,
     };
@@ -143,7 +145,7 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
             if exists(netns, &link.ifname).await? {
                 return Err(PodError::InterfaceExists(link.ifname.clone()));
             }
-            delete(&host, &wiring.host_veth).await?;
+            delete_any(&host, &link.veth_prefix, &link.container_id, &link.ifname).await?;
             create(&host, netns, link, &wiring).await
         }
         created => created,
@@ -163,7 +165,7 @@ pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodErro
 /// Deletes the link that [`connect`] made, because of a failure after it, which it answers; as
 /// [`PodError::RollBack`] if the link can't be deleted.
 pub async fn undo(link: &PodLink, failure: PodError) -> PodError {
-    let host_veth = layout::host_veth_name(&link.container_id, &link.ifname);
+    let host_veth = link.host_veth();
     match rtnl::open() {
         Ok(host) => roll_back(&host, host_veth, failure).await,
         Err(roll_back) => PodError::RollBack {
@@ -186,16 +188,25 @@ async fn roll_back(host: &Rtnl, host_veth: String, failure: PodError) -> PodErro
 }
 
 /// Unwires a pod by deleting the host's end of its link; routes and neighbours go with it. Needs no network
-/// namespace. Returns whether there was such a link.
+/// namespace. Finds it also if it was made with another prefix. Returns whether there was such a link.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub async fn disconnect(container_id: &str, ifname: &str) -> Result<bool, PodError> {
+pub async fn disconnect(
+    veth_prefix: &VethPrefix,
+    container_id: &str,
+    ifname: &str,
+) -> Result<bool, PodError> {
     let host = rtnl::open()?;
-    Ok(delete(&host, &layout::host_veth_name(container_id, ifname)).await?)
+    Ok(delete_any(&host, veth_prefix, container_id, ifname).await?)
 }
 
 impl PodLink {
+    fn host_veth(&self) -> String {
+        self.veth_prefix
+            .host_veth_name(&self.container_id, &self.ifname)
+    }
+
     fn has(&self, family: fn(&IpAddr) -> bool) -> bool {
         self.addresses.iter().any(family)
     }
@@ -258,6 +269,11 @@ async fn wire(
     wiring: &PodWiring,
 ) -> Result<(), PodError> {
     let ipv6 = link.has(IpAddr::is_ipv6);
+    if link.veth_prefix != VethPrefix::default() {
+        let also = layout::host_veth_name(&link.container_id, &link.ifname);
+        let named = rtnl::add_alternative_name(&wiring.host_veth, also);
+        host.run(vec![named]).await?;
+    }
     quieten(&wiring.host_veth, ipv6)?;
     let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
 
@@ -421,6 +437,21 @@ async fn raise(side: &Rtnl, name: &str, alias: Option<&str>) -> Result<u32, Kern
 /// At most the 255 bytes that the kernel takes for an alias (IFALIASZ), and whole characters.
 fn cut(alias: &str) -> &str {
     alias.get(..alias.floor_char_boundary(255)).unwrap_or(alias)
+}
+
+/// Deletes a pod's link; false if there is none. It may have been made with another prefix, or by a plugin that was killed
+/// before it gave the link its other name.
+async fn delete_any(
+    host: &Rtnl,
+    veth_prefix: &VethPrefix,
+    container_id: &str,
+    ifname: &str,
+) -> Result<bool, KernelError> {
+    let deleted = delete(host, &layout::host_veth_name(container_id, ifname)).await?;
+    if deleted || *veth_prefix == VethPrefix::default() {
+        return Ok(deleted);
+    }
+    delete(host, &veth_prefix.host_veth_name(container_id, ifname)).await
 }
 
 /// Deletes a link by name; false if there is none.

@@ -5,12 +5,12 @@ mod read;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage, Prop,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -66,6 +66,16 @@ pub(crate) fn no_link_local() -> LinkAttribute {
 
 pub(crate) fn set_link(what: impl Into<String>, link: LinkMessage) -> Step {
     Step::new(what, RouteNetlinkMessage::SetLink(link), 0)
+}
+
+/// Gives a link a name by which it is found as well as by its own.
+pub(crate) fn add_alternative_name(name: &str, also: String) -> Step {
+    let what = format!("give link {name} the name {also} too");
+    let mut link = named(name);
+    let also = Prop::AltIfName(also);
+    link.attributes.push(LinkAttribute::PropList(vec![also]));
+    let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_APPEND;
+    Step::new(what, RouteNetlinkMessage::NewLinkProp(link), flags)
 }
 
 pub(crate) fn get_link(what: impl Into<String>, link: LinkMessage) -> Step {

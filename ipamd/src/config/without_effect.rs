@@ -50,11 +50,6 @@ const WITHOUT_EFFECT: &[(&str, Harmless, &str)] = &[
         "the log goes to standard error",
     ),
     (
-        "AWS_VPC_K8S_CNI_VETHPREFIX",
-        Text(&["weir"]),
-        "host links are named weir and a hash, and are all in link group 5120, which filters can match",
-    ),
-    (
         "AWS_VPC_K8S_PLUGIN_LOG_FILE",
         Unset,
         "set logFile in the conflist instead",

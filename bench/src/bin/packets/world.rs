@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::Stdio;
 
 use anyhow::{Context, ensure};
+use datapath::layout::VethPrefix;
 use datapath::pod::{self, PodLink};
 use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place, Snat, SourcePorts, layout};
 use ipnet::IpNet;
@@ -158,6 +159,7 @@ impl World {
                 let link = PodLink {
                     container_id: netns.name().to_owned(),
                     ifname: "eth0".to_owned(),
+                    veth_prefix: VethPrefix::default(),
                     alias: netns.name().to_owned(),
                     addresses: vec![address.into()],
                     mtu: 9001,

@@ -7,7 +7,9 @@ use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressFlags;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop,
+};
 use rustix::io::Errno;
 use tokio::time::Instant;
 
@@ -21,12 +23,21 @@ use crate::sysctl::{IfAbsent, Setting};
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
+    /// Other names of it.
+    pub(super) also: Vec<String>,
     pub(super) mac: Option<Mac>,
     pub(super) group: u32,
     pub(super) is_up: bool,
     pub(super) mtu: u32,
     /// It is made on top of another link, and has its MAC.
     is_stacked: bool,
+}
+
+fn alternative_name(prop: Prop) -> Option<String> {
+    match prop {
+        Prop::AltIfName(name) => Some(name),
+        _ => None,
+    }
 }
 
 impl Link {
@@ -37,6 +48,7 @@ impl Link {
         let mut link = Self {
             index: message.header.index,
             name: String::new(),
+            also: Vec::new(),
             mac: None,
             group: 0,
             is_up: message.header.flags.contains(LinkFlags::Up),
@@ -49,6 +61,9 @@ impl Link {
                     link.mac = <[u8; 6]>::try_from(address).ok().map(Mac);
                 }
                 LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::PropList(props) => {
+                    link.also = props.into_iter().filter_map(alternative_name).collect();
+                }
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Group(group) => link.group = group,
                 LinkAttribute::LinkInfo(info) => link.is_stacked = info.iter().any(is_stacked),

@@ -279,7 +279,7 @@ fn look_at_pod(seen: &Seen, pod: &PodPlan) -> Option<Fault> {
     let (mut what, mut steps) = (Vec::new(), Vec::new());
     if !link.is_up || link.mac != Some(host_mac) || link.group != LINK_GROUP {
         what.push("its state, MAC or group".to_owned());
-        steps.push(as_made(index, &name, host_mac));
+        steps.push(as_made(index, &link.name, host_mac));
     }
     for address in &pod.addresses {
         // One that somebody has changed is left alone: it may be after a change of the pod's MAC.
@@ -300,7 +300,7 @@ fn look_at_pod(seen: &Seen, pod: &PodPlan) -> Option<Fault> {
     if steps.is_empty() {
         return None;
     }
-    let what = format!("pod link {name}: {}", what.join(", "));
+    let what = format!("pod link {}: {}", link.name, what.join(", "));
     Some(Fault::steps(Part::Pod, what, steps))
 }
 

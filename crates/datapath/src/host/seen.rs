@@ -32,7 +32,8 @@ impl Seen {
     }
 
     pub(super) fn named(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
+        let called = |link: &&Link| link.name == name || link.also.iter().any(|it| it == name);
+        self.links.iter().find(called)
     }
 }
 

@@ -38,6 +38,7 @@ pub async fn find(netns: &NetNs, link: &PodLink) -> Result<Option<PodWiring>, Po
     ) else {
         return Ok(None);
     };
+    let host_veth = name_of(&host_end).unwrap_or(host_veth);
     let intact = is_end(&host_end, host_mac, link.mtu)
         && is_end(&pod_end, pod_mac, link.mtu)
         && has_addresses(&pod, pod_end.header.index, link).await?
@@ -47,6 +48,16 @@ pub async fn find(netns: &NetNs, link: &PodLink) -> Result<Option<PodWiring>, Po
         host_mac,
         pod_mac,
     }))
+}
+
+/// A link's own name: it may have been found by another.
+fn name_of(link: &LinkMessage) -> Option<String> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.clone()),
+            _ => None,
+        })
 }
 
 pub(super) fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {

@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use datapath::layout::VethPrefix;
 use datapath::pod::{PodLink, PodWiring};
 use datapath::{EniPlan, EniSlots, Host, Mac, NetNs, NodePlan, Place, Snat, SourcePorts};
 use ipnet::IpNet;
@@ -392,7 +393,10 @@ impl World {
 
     pub(crate) fn disconnect(&self, link: &PodLink) -> Result<bool> {
         self.node.block_on(|| async {
-            Ok(datapath::pod::disconnect(&link.container_id, &link.ifname).await?)
+            Ok(
+                datapath::pod::disconnect(&link.veth_prefix, &link.container_id, &link.ifname)
+                    .await?,
+            )
         })
     }
 
@@ -428,6 +432,7 @@ pub(crate) fn link(container_id: &str, address: impl Into<IpAddr>) -> PodLink {
     PodLink {
         container_id: container_id.into(),
         ifname: "eth0".into(),
+        veth_prefix: VethPrefix::default(),
         alias: "shop/web-0".into(),
         addresses: vec![address.into()],
         mtu: MTU,

@@ -16,6 +16,7 @@ use suites::node::{Node, Sandbox, json_of, text_of};
 use vpc_lab::{Lab, LabConfig, Netns, probe};
 
 use crate::paths::{assert_no_wrong_way, assert_seen};
+use crate::world::{sandbox_by_conflist, writing_conflist};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -66,8 +67,7 @@ fn node<'lab>(lab: &'lab Lab, name: &str, egress: Egress) -> Node<'lab> {
     let node = Node::new(lab, name)
         .with("ENABLE_IPv4", !ipv6)
         .with("ENABLE_IPv6", ipv6);
-    let folder = node.lab().run_dir().display().to_string();
-    let node = node.with("WEIR_CONFLIST_DIR", folder);
+    let node = writing_conflist(node);
     match egress {
         // On unless it is turned off.
         Egress::V4 => node,
@@ -95,26 +95,9 @@ impl Pod<'_> {
     }
 }
 
-/// What the runtime gives the plugin: what ipamd has written for it.
-fn sandbox<'a>(node: &'a Node<'a>, name: &str, netns: &Netns) -> anyhow::Result<Sandbox<'a>> {
-    let mut sandbox = node.sandbox(&format!("sandbox-{name}"), name, netns.path());
-    let conflist = fs::read(node.lab().run_dir().join("10-aws.conflist"))?;
-    let conflist: Value = serde_json::from_slice(&conflist)?;
-    let ours = conflist["plugins"][0].as_object().context("no plugin")?;
-    for (key, value) in ours {
-        sandbox.conf[key] = value.clone();
-    }
-    Ok(sandbox)
-}
-
 async fn pod<'a>(lab: &Lab, node: &'a Node<'a>, name: &str) -> anyhow::Result<Pod<'a>> {
-    let conflist = node.lab().run_dir().join("10-aws.conflist");
-    eventually("the conflist", async || {
-        Ok(conflist.is_file().then_some(()))
-    })
-    .await?;
     let netns = lab.pod_netns(&format!("pod-{name}"))?;
-    let sandbox = sandbox(node, name, &netns)?;
+    let sandbox = sandbox_by_conflist(node, name, &netns).await?;
     let result = sandbox.add()?.result()?;
     let ips = result["ips"].as_array().context("no ips")?;
     ensure!(ips.len() == 1, "only the VPC's address is told: {result:#}");
@@ -276,7 +259,7 @@ async fn no_address_twice() -> anyhow::Result<()> {
         "ip",
         &["route", "add", &first.to_string(), "dev", "lo"],
     )?;
-    let add = sandbox(&a, "one", &netns)?;
+    let add = sandbox_by_conflist(&a, "one", &netns).await?;
     add.add()?.result()?;
     let again = Pod {
         netns,

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use datapath::layout;
+use ipnet::IpNet;
 use libtest_mimic::Trial;
 use suites::harness::{async_test, eventually};
 use suites::node::{Node, json_of, text_of};
 
-use crate::world::{lab, pod, pods_until_second_eni};
+use crate::paths::assert_seen;
+use crate::world::{lab, pod, pods_until_second_eni, sandbox_by_conflist, writing_conflist};
 
 pub(crate) fn tests() -> Vec<Trial> {
     vec![
@@ -28,6 +30,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         ),
         async_test("a_namespace_that_goes_takes_all_with_it", namespace_goes),
         async_test("rules_do_not_grow_with_pods", rules_do_not_grow),
+        async_test(
+            "a_link_is_named_as_asked_for_and_found_when_that_has_changed",
+            named_as_asked_for,
+        ),
     ]
 }
 
@@ -112,6 +118,47 @@ async fn host_side() -> anyhow::Result<()> {
         Some(1),
         "{neighbours:#}"
     );
+    Ok(())
+}
+
+async fn named_as_asked_for() -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut a = writing_conflist(Node::new(&lab, "a")).with("AWS_VPC_K8S_CNI_VETHPREFIX", "eni");
+    a.start_ipamd().await?;
+    let host = a.lab().netns();
+    for changes in [false, true] {
+        let netns = lab.pod_netns(&format!("pod-{changes}"))?;
+        let mut sandbox = sandbox_by_conflist(&a, &changes.to_string(), &netns).await?;
+        let result = sandbox.add()?.result()?;
+        let name = result["interfaces"][0]["name"].as_str();
+        let name = name.context("no host's end")?;
+        ensure!(name.starts_with("eni") && name.len() == 15, "{name}");
+        assert_eq!(sandbox.add()?.result()?, result, "an ADD that is repeated");
+
+        // ipamd knows whose it is.
+        text_of(host, "ip", &["link", "set", name, "down"])?;
+        eventually("the link up again", async || {
+            let link = json_of(host, "ip", &["-j", "link", "show", "dev", name])?;
+            Ok((link[0]["operstate"] == "UP").then_some(()))
+        })
+        .await?;
+        let address: IpNet = result["ips"][0]["address"]
+            .as_str()
+            .context("no address")?
+            .parse()?;
+        lab.settle()?;
+        let own = a.lab().primary_address();
+        assert_seen(host, &netns, address.addr(), own)?;
+        sandbox.conf["prevResult"] = result.clone();
+        assert_eq!(sandbox.call("CHECK")?.code, Some(0));
+
+        if changes {
+            sandbox.conf["vethPrefix"] = "weir".into();
+        }
+        assert_eq!(sandbox.del()?.code, Some(0));
+        let links = text_of(host, "ip", &["-o", "link"])?;
+        assert!(!links.contains(name), "{links}");
+    }
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! What the tests stand on: a lab with two nodes, and pods on them.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context;
 use aws_sim::WorldConfig;
 use aws_sim::fabric::FabricEni;
+use serde_json::Value;
+use suites::harness::eventually;
 use suites::node::{Node, Sandbox};
 use vpc_lab::{Lab, LabConfig, Netns};
 
@@ -44,6 +47,32 @@ pub(crate) fn pod<'a>(lab: &Lab, node: &'a Node<'a>, name: &str) -> anyhow::Resu
         sandbox,
         address,
     })
+}
+
+/// The node with an ipamd that writes the conflist, for [`sandbox_by_conflist`].
+pub(crate) fn writing_conflist(node: Node<'_>) -> Node<'_> {
+    let folder = node.lab().run_dir().display().to_string();
+    node.with("WEIR_CONFLIST_DIR", folder)
+}
+
+/// A sandbox whose plugin is called as a runtime does it: with what ipamd has written.
+pub(crate) async fn sandbox_by_conflist<'a>(
+    node: &'a Node<'a>,
+    name: &str,
+    netns: &Netns,
+) -> anyhow::Result<Sandbox<'a>> {
+    let conflist = node.lab().run_dir().join("10-aws.conflist");
+    eventually("the conflist", async || {
+        Ok(conflist.is_file().then_some(()))
+    })
+    .await?;
+    let mut sandbox = node.sandbox(&format!("sandbox-{name}"), name, netns.path());
+    let conflist: Value = serde_json::from_slice(&fs::read(conflist)?)?;
+    let ours = conflist["plugins"][0].as_object().context("no plugin")?;
+    for (key, value) in ours {
+        sandbox.conf[key] = value.clone();
+    }
+    Ok(sandbox)
 }
 
 /// ADDs pods until one has its address on a secondary ENI; answers that one last.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use datapath::NetNs;
+use datapath::layout::VethPrefix;
 use datapath::pod::{self, PodLink};
 use serde::Serialize;
 use suites::node::{Node, Outcome};
@@ -115,6 +116,7 @@ fn wire(node: &Netns, pod: &Netns, n: u32) -> anyhow::Result<Duration> {
     let link = PodLink {
         container_id: floor_id(n),
         ifname: "eth0".to_owned(),
+        veth_prefix: VethPrefix::default(),
         alias: format!("demo/floor-{n}"),
         // Not the node's: no packet is sent to it.
         addresses: vec![Ipv4Addr::from_bits(Ipv4Addr::new(192, 0, 2, 0).to_bits() + n).into()],
@@ -130,7 +132,7 @@ fn wire(node: &Netns, pod: &Netns, n: u32) -> anyhow::Result<Duration> {
 
 fn unwire(node: &Netns, n: u32) -> anyhow::Result<()> {
     in_node(node, async || {
-        pod::disconnect(&floor_id(n), "eth0").await?;
+        pod::disconnect(&VethPrefix::default(), &floor_id(n), "eth0").await?;
         Ok(())
     })
 }
