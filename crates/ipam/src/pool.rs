@@ -150,6 +150,7 @@ impl Pool {
                 if changed {
                     slot.holding = Holding::Held;
                     slot.routing = Routing::None;
+                    slot.since = now;
                 }
                 changed
             }

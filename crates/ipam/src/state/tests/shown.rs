@@ -62,6 +62,30 @@ fn an_eni_with_a_change_of_unknown_outcome_is_asked_for_more_only_once_ec2_has_s
 }
 
 #[test]
+fn a_slot_that_was_lost_and_came_back_is_there_since_then() {
+    let mut world = World::started(targets(1, 0));
+    world.add(1, 60_000);
+    world.calm();
+    let slot = world.disk.grants[0].addresses[0].slot;
+    let describe_after = |world: &mut World| {
+        world.advance(40_000);
+        world.step(Event::Doubt);
+        carry_out(world, describes, Fate::Works);
+        world.calm();
+    };
+    world.take_away(slot.addr());
+    describe_after(&mut world);
+    assert_eq!(world.state.view().ipv4.quarantined, 1);
+
+    world.eni("eni-0").slots.push(slot);
+    describe_after(&mut world);
+    let view = world.state.view();
+    let mut slots = view.enis.iter().flat_map(|eni| &eni.slots);
+    let since = slots.find(|it| it.slot == slot).map(|it| it.since);
+    assert_eq!(since, Some(Time(world.now)), "{view:?}");
+}
+
+#[test]
 fn where_an_eni_is_now_is_in_the_books() {
     let mut world = full();
     let moved = world.eni("eni-2");
