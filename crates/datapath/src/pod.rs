@@ -224,6 +224,11 @@ fn is_host_address(address: IpAddr) -> bool {
     }
 }
 
+/// As many as a veth uses unless it is told to use more. Where nobody says so, the kernel first makes one for each CPU, and
+/// then waits for all CPUs, with the lock that all wiring needs, to use one alone (veth_init_queues in drivers/net/veth.c).
+const ONE_QUEUE: [LinkAttribute; 2] =
+    [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+
 /// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
 /// afterwards costs two orders of magnitude more.
 async fn create(
@@ -238,6 +243,7 @@ async fn create(
         LinkAttribute::Mtu(link.mtu),
         LinkAttribute::NetNsFd(netns.fd().as_raw_fd()),
     ]);
+    peer.attributes.extend(ONE_QUEUE);
     let mut veth = rtnl::named(&wiring.host_veth);
     veth.attributes.extend([
         LinkAttribute::Address(wiring.host_mac.0.to_vec()),
@@ -248,6 +254,7 @@ async fn create(
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
     ]);
+    veth.attributes.extend(ONE_QUEUE);
     let what = format!(
         "make the link {} with its other end {} (MTU {}) in {}",
         wiring.host_veth,
@@ -275,8 +282,6 @@ async fn wire(
         host.run(vec![named]).await?;
     }
     quieten(&wiring.host_veth, ipv6)?;
-    let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
-
     let pod = netns
         .inside(|| {
             quieten(&link.ifname, ipv6)?;
@@ -287,7 +292,10 @@ async fn wire(
             Ok::<_, PodError>(rtnl::open()?)
         })
         .map_err(PodError::Enter)??;
+    // One right after the other: an end that is up while the other is not has no carrier, and if the kernel's worker notes
+    // that, it waits for all CPUs with the lock that all wiring needs (dev_deactivate in net/sched/sch_generic.c).
     let pod_index = raise(&pod, &link.ifname, None).await?;
+    let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
 
     // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
     let mut steps = Vec::new();

@@ -91,7 +91,6 @@ impl<'a> Floor<'a> {
                 MTU,
                 inside.as_raw_fd(),
             );
-            made.up(pod.host_index);
             host.ask(&made)?;
 
             move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -106,6 +105,8 @@ impl<'a> Floor<'a> {
             socket?.ask(&wired)?;
 
             let mut known = Datagram::default();
+            // Right after the pod's end: with one end up and no carrier the kernel may wait for all CPUs.
+            known.up(pod.host_index);
             known.neighbour(pod.host_index, pod.address, pod.pod_mac);
             known.route(TABLE, Some(pod.address), None, pod.host_index);
             host.ask(&known)?;

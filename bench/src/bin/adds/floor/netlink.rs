@@ -53,6 +53,9 @@ impl Datagram {
             attribute(bytes, 3, &[name.as_bytes(), &[0]].concat());
             attribute(bytes, 1, &mac);
             attribute(bytes, 4, &mtu.to_ne_bytes());
+            // One queue each way; told afterwards, the kernel waits for all CPUs (veth_init_queues).
+            attribute(bytes, 31, &1_u32.to_ne_bytes());
+            attribute(bytes, 32, &1_u32.to_ne_bytes());
         };
         self.message(NEW_LINK, CREATE_EXCL, |bytes| {
             end(bytes, host);
