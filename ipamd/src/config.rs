@@ -267,6 +267,11 @@ impl Config {
         self.pool.families()
     }
 
+    /// How long no pod gets an address that was freed.
+    pub(crate) fn cooldown(&self) -> Duration {
+        self.pool.cooldown()
+    }
+
     /// What the user wants of the pool.
     ///
     /// # Errors
@@ -279,7 +284,7 @@ impl Config {
             max_enis_per_card: self.pool.max_enis(),
             all_cards: false,
             max_pods: self.pool.max_pods(),
-            cooldown: self.pool.cooldown(),
+            cooldown: self.cooldown(),
             subnets: self.enis.subnets(self.cluster_name())?,
             cluster_size: self.ec2.cluster_size(),
             sweep: self.sweep(),

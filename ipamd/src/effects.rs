@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{Outcomes, Work};
+use crate::forget::Forgetter;
 
 /// How long the link of an ENI that EC2 calls attached is waited for before the pool is told. The pool tries
 /// again: drivers have been seen to take minutes.
@@ -22,6 +23,7 @@ const LINK_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Hands {
     pub(crate) ec2: Arc<Ec2>,
     pub(crate) host: Arc<Host>,
+    pub(crate) connections: Forgetter,
     /// What pods share, but for the addresses: the pool says which. The VPC's CIDRs may change.
     pub(crate) node: watch::Receiver<NodePlan>,
     /// How pods reach the family that they have no address in, if at all.
@@ -36,11 +38,7 @@ impl Hands {
     pub(crate) fn begin(&self, work: Work) {
         match work {
             Work::Effect(effect) => self.begin_effect(effect),
-            Work::Freed(addresses) => {
-                let hands = self.clone();
-                self.tasks
-                    .spawn(async move { hands.forget_connections(addresses).await });
-            }
+            Work::Freed(addresses) => self.connections.forget(addresses),
         }
     }
 
@@ -148,18 +146,6 @@ impl Hands {
     ) -> Result<(), HostError> {
         self.host.release(at(place), slots).await?;
         self.host.take_down_eni(at(place), primary_address).await
-    }
-
-    /// The next pod that has the address would get what is sent in the connections of the last one.
-    async fn forget_connections(&self, addresses: Vec<IpAddr>) {
-        match self.host.forget_connections(&addresses).await {
-            Ok(count) => tracing::debug!(?addresses, count, "connections of gone pods forgotten"),
-            Err(error) => tracing::warn!(
-                ?addresses,
-                "connections of gone pods could not be forgotten: {}",
-                crate::sentence(&error)
-            ),
-        }
     }
 
     async fn call(&self, id: CallId, call: Call) {

@@ -383,6 +383,7 @@ mod tests {
         let mut wanted = ConflistArgs {
             conflist_dir: None,
             plugin_dir: node.args.bin_dir.clone(),
+            links: LinkArgs::default(),
         };
         assert_eq!(wanted.write(None).unwrap(), None);
         assert!(names(&node.conf_dir).is_empty());

@@ -8,6 +8,7 @@ mod effects;
 mod egress;
 mod engine;
 mod eni_tags;
+mod forget;
 mod grpc;
 mod install;
 mod ipv6;
@@ -37,6 +38,7 @@ use tracing_subscriber::EnvFilter;
 use config::{Cli, Command, Config, LogFormat, LogLevel};
 use effects::Hands;
 use engine::Engine;
+use forget::Forgetter;
 use install::{ConflistArgs, InstallError};
 use reconcile::{Reconciler, Repairs};
 use socket::Claim;
@@ -251,6 +253,7 @@ async fn serve(
     let (engine, pool) = engine::build(started.state, started.books, |outcomes| {
         let carry = Hands {
             ec2: started.ec2,
+            connections: Forgetter::start(Arc::clone(&started.host), config.cooldown()),
             host: started.host,
             node,
             egress: started.egress,

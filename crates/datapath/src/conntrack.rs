@@ -1,6 +1,7 @@
 //! Connections that the kernel tracks, of addresses whose pod has gone: an entry with a translation in it would send
 //! the old pod's datagrams to the next pod that has the address.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, Tuple};
@@ -39,35 +40,56 @@ impl Connections {
         })
     }
 
-    /// Forgets all connections that a host of this address began or answers, and says how many there were.
-    pub(crate) async fn forget(&self, address: IpAddr) -> Result<usize, KernelError> {
+    /// Forgets all connections that hosts of these addresses began or answer, and says how many there were.
+    pub(crate) async fn forget(&self, addresses: &[IpAddr]) -> Result<usize, KernelError> {
+        let (v4, v6): (BTreeSet<_>, BTreeSet<_>) =
+            addresses.iter().copied().partition(IpAddr::is_ipv4);
         let mut count = 0;
-        for side in [Side::Origin, Side::Reply] {
-            let request = message(address, list(address, side));
-            let what = format!("list the connections of {address}");
-            let listed = self.netlink.dump(&what, request).await?;
-            let steps: Vec<Step> = listed
-                .into_iter()
-                .filter_map(|entry| delete(entry, address, side))
-                .collect();
-            count += steps.len();
-            self.netlink.run(steps).await?;
+        for (family, addresses) in [
+            (NetfilterProtoFamily::IPv4, v4),
+            (NetfilterProtoFamily::IPv6, v6),
+        ] {
+            let requests = if addresses.len() <= FEW {
+                let both =
+                    |address: &IpAddr| [Side::Origin, Side::Reply].map(|side| list(*address, side));
+                addresses.iter().flat_map(both).collect()
+            } else {
+                vec![list_all()]
+            };
+            for request in requests {
+                let request = message(family, request);
+                let listed = self.netlink.dump("list connections", request).await?;
+                let steps: Vec<Step> = listed
+                    .into_iter()
+                    .filter_map(|entry| delete(entry, family, &addresses))
+                    .collect();
+                count += steps.len();
+                self.netlink.run(steps).await?;
+            }
         }
         Ok(count)
     }
 }
 
-fn message(address: IpAddr, inner: ConntrackMessage) -> NetfilterMessage {
-    let family = match address {
-        IpAddr::V4(_) => NetfilterProtoFamily::IPv4,
-        IpAddr::V6(_) => NetfilterProtoFamily::IPv6,
-    };
+/// For so many addresses the kernel is asked one by one: twice each it walks through its table, and tells only of theirs. For
+/// more it is asked once for all that it has.
+const FEW: usize = 2;
+
+const GET: u8 = 1;
+
+fn message(family: NetfilterProtoFamily, inner: ConntrackMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+}
+
+fn list_all() -> ConntrackMessage {
+    ConntrackMessage::Other {
+        message_type: GET,
+        attributes: Vec::new(),
+    }
 }
 
 /// Asks for those that this side began or answers. A kernel before 5.8 lists all.
 fn list(address: IpAddr, side: Side) -> ConntrackMessage {
-    const GET: u8 = 1;
     const CTA_FILTER: u16 = 25;
     const SOURCE: u32 = 1;
     let (tuple, origin, reply) = match side {
@@ -93,16 +115,21 @@ fn nested<T: Nla>(kind: u16, content: &[T]) -> DefaultNla {
     DefaultNla::new(kind | NLA_F_NESTED, bytes)
 }
 
-/// Deletes the entry, if it is the address's. Another that has come in its place is left.
-fn delete(entry: NetfilterMessage, address: IpAddr, side: Side) -> Option<Step> {
+/// Deletes the entry, if it is of one of the addresses. Another that has come in its place is left.
+fn delete(
+    entry: NetfilterMessage,
+    family: NetfilterProtoFamily,
+    addresses: &BTreeSet<IpAddr>,
+) -> Option<Step> {
     let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = entry.inner else {
         return None;
     };
-    let is_its = attributes.iter().any(|attribute| match (side, attribute) {
-        (Side::Origin, ConntrackAttribute::CtaTupleOrig(tuple))
-        | (Side::Reply, ConntrackAttribute::CtaTupleReply(tuple)) => has_source(tuple, address),
-        _ => false,
-    });
+    let address = attributes.iter().find_map(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuple) | ConntrackAttribute::CtaTupleReply(tuple) => {
+            source(tuple).filter(|source| addresses.contains(source))
+        }
+        _ => None,
+    })?;
     let name: Vec<_> = attributes
         .into_iter()
         .filter(|attribute| match attribute {
@@ -112,13 +139,17 @@ fn delete(entry: NetfilterMessage, address: IpAddr, side: Side) -> Option<Step> 
         })
         .collect();
     let what = format!("forget a connection of {address}");
-    let message = message(address, ConntrackMessage::Delete(name));
-    is_its.then(|| Step::new(what, message, 0).tolerating(Errno::NOENT))
+    let message = message(family, ConntrackMessage::Delete(name));
+    Some(Step::new(what, message, 0).tolerating(Errno::NOENT))
 }
 
-fn has_source(tuple: &[Tuple], address: IpAddr) -> bool {
-    tuple.iter().any(|part| match part {
-        Tuple::Ip(ends) => ends.contains(&IPTuple::SourceAddress(address)),
-        _ => false,
+fn source(tuple: &[Tuple]) -> Option<IpAddr> {
+    let ends = tuple.iter().find_map(|part| match part {
+        Tuple::Ip(ends) => Some(ends),
+        _ => None,
+    })?;
+    ends.iter().find_map(|end| match end {
+        IPTuple::SourceAddress(address) => Some(*address),
+        _ => None,
     })
 }

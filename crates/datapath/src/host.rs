@@ -248,11 +248,7 @@ impl Host {
     /// # Errors
     /// When the kernel refuses.
     pub async fn forget_connections(&self, addresses: &[IpAddr]) -> Result<usize, HostError> {
-        let mut count = 0;
-        for address in addresses {
-            count += self.connections.forget(*address).await?;
-        }
-        Ok(count)
+        Ok(self.connections.forget(addresses).await?)
     }
 
     /// The destinations of our routes of this kind in the table of pods.

@@ -75,6 +75,11 @@ async fn old_client_meets_new_pod(restart: bool) -> anyhow::Result<()> {
             first.address,
         )
     };
+    let mut others = Vec::new();
+    for n in 0..6 {
+        let other = pod(&lab, &a, &format!("other-{n}"))?;
+        others.push((other.sandbox.container_id.clone(), other.netns));
+    }
     let host = a.lab().netns();
     // As kube-proxy or portmap lead to the pod.
     let rules = format!(
@@ -97,8 +102,14 @@ async fn old_client_meets_new_pod(restart: bool) -> anyhow::Result<()> {
     if restart {
         a.kill_ipamd();
     }
+    // More than the kernel is asked about one by one.
+    for (name, netns) in &others {
+        let sandbox = a.sandbox(name, "other", netns.path());
+        assert_eq!(sandbox.del()?.code, Some(0));
+    }
     let sandbox = a.sandbox(&name, "first", netns.path());
     assert_eq!(sandbox.del()?.code, Some(0));
+    drop(others);
     drop(server);
     if restart {
         a.start_ipamd().await?;
@@ -116,7 +127,7 @@ async fn old_client_meets_new_pod(restart: bool) -> anyhow::Result<()> {
             break next;
         }
         pods.push(next);
-        ensure!(pods.len() < 15, "nobody gets {address} again");
+        ensure!(pods.len() < 25, "nobody gets {address} again");
     };
     let server = open(&next.netns, PORT)?;
     client.send(b"late").context("sending to the node")?;
