@@ -31,8 +31,11 @@ impl Forgetter {
         let gather = GATHER.min(cooldown / 2);
         let (freed, mut queue) = mpsc::unbounded_channel();
         tokio::spawn(async move {
+            // At a start there may be some that cool no longer.
+            let mut pause = Duration::ZERO;
             while let Some(first) = queue.recv().await {
-                sleep(gather).await;
+                sleep(pause).await;
+                pause = gather;
                 let mut frees: Vec<Vec<IpAddr>> = vec![first];
                 while frees.len() < MOST
                     && let Ok(more) = queue.try_recv()
