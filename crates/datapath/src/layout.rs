@@ -282,7 +282,7 @@ mod tests {
             prefix.host_veth_name("c1", "eth0")
         };
         assert_eq!(name("weir"), host_veth_name("c1", "eth0"));
-        assert_eq!(name("eni"), "enid72e032fedd5");
+        assert_eq!(name("eni"), "enid72e032fedd9");
         assert_eq!(name("x").len(), 15);
         for wrong in ["", "veths", "eth", "lo", "vlan", "a/b", "a b", "é"] {
             assert!(wrong.parse::<VethPrefix>().is_err(), "{wrong:?}");
