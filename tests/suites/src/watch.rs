@@ -24,11 +24,17 @@ pub struct Watch<'a> {
 const MARKS: [&str; 2] = ["mark_begin", "mark_end"];
 
 impl<'a> Watch<'a> {
-    /// Begins. It is known to listen when this returns.
+    /// Begins. It is known to listen when this returns. Waits first for what the kernel still does by itself to links that
+    /// came up of late: their link-local addresses are tentative for a while.
     ///
     /// # Errors
     /// When `ip` or `nft` are not there, or tell nothing of a change.
     pub async fn begin(netns: &'a Netns) -> anyhow::Result<Self> {
+        eventually("no address is tentative", async || {
+            let tentative = text_of(netns, "ip", &["-6", "addr", "show", "tentative"])?;
+            Ok(tentative.is_empty().then_some(()))
+        })
+        .await?;
         let log = |name: &str| {
             std::env::temp_dir().join(format!(
                 "weir-watch-{}-{}-{name}",
