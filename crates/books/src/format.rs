@@ -134,6 +134,17 @@ impl Distrust {
 /// Those of the JSON writer; a ledger gives none.
 pub fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = Vec::new();
+    encode_into(&mut bytes, identity, ledger)?;
+    Ok(bytes)
+}
+
+/// The same, instead of what is in `bytes`: room that was there already costs nothing.
+pub(crate) fn encode_into(
+    bytes: &mut Vec<u8>,
+    identity: &Identity,
+    ledger: &Ledger,
+) -> Result<(), serde_json::Error> {
+    bytes.clear();
     Draft {
         format: format!("{NAME}{VERSION}"),
         instance_id: identity.instance_id.as_str(),
@@ -142,15 +153,15 @@ pub fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_jso
         crc32: NO_CRC,
     }
     .serialize(&mut Serializer::with_formatter(
-        &mut bytes,
+        &mut *bytes,
         Lines::default(),
     ))?;
     bytes.push(b'\n');
     bytes.truncate(bytes.len() - TAIL.len() - NO_CRC.len());
-    let crc = format!("{:08x}", crc32fast::hash(&bytes));
+    let crc = format!("{:08x}", crc32fast::hash(bytes));
     bytes.extend_from_slice(crc.as_bytes());
     bytes.extend_from_slice(TAIL);
-    Ok(bytes)
+    Ok(())
 }
 
 /// The ledger that the bytes hold, if they can be trusted.

@@ -36,6 +36,8 @@ pub struct Identity {
 pub struct Books {
     path: PathBuf,
     identity: Identity,
+    /// What was written last: the next time there is room for as much.
+    bytes: Vec<u8>,
 }
 
 /// What [`Books::open`] found.

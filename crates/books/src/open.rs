@@ -65,7 +65,15 @@ impl Books {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Loaded::Fresh,
             Err(cause) => return Err(OpenError::Read { path, cause }),
         };
-        Ok((Self { path, identity }, loaded))
+        let bytes = Vec::new();
+        Ok((
+            Self {
+                path,
+                identity,
+                bytes,
+            },
+            loaded,
+        ))
     }
 }
 

@@ -30,18 +30,19 @@ impl Books {
     ///
     /// When any step fails; the message names the path, the step and the remedy.
     pub fn write(&mut self, ledger: &Ledger) -> Result<(), WriteError> {
+        let path = &self.path;
         let fail = |step, cause| WriteError {
-            path: self.path.clone(),
+            path: path.clone(),
             step,
             remedy: remedy(&cause),
             cause,
         };
-        let bytes = format::encode(&self.identity, ledger)
+        format::encode_into(&mut self.bytes, &self.identity, ledger)
             .map_err(|error| fail("putting them into JSON", error.into()))?;
         let temporary = beside(&self.path, ".tmp");
         // A crash may have left one; it was never whole, or never needed.
         remove(&temporary).map_err(|cause| fail("removing an old temporary file", cause))?;
-        let written = write_new(&temporary, &bytes);
+        let written = write_new(&temporary, &self.bytes);
         if let Err((step, cause)) = written {
             // It takes room that a full disk needs; if it can't be removed, the next write says so.
             fs::remove_file(&temporary).ok();
