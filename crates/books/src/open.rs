@@ -65,15 +65,12 @@ impl Books {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Loaded::Fresh,
             Err(cause) => return Err(OpenError::Read { path, cause }),
         };
-        let bytes = Vec::new();
-        Ok((
-            Self {
-                path,
-                identity,
-                bytes,
-            },
-            loaded,
-        ))
+        let books = Self {
+            path,
+            identity,
+            bytes: Vec::new(),
+        };
+        Ok((books, loaded))
     }
 }
 
