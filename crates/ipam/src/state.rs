@@ -65,6 +65,8 @@ pub struct State {
     intents: Vec<Intent>,
     /// Slots on their way out, and those that are gone so recently that an older view of EC2 may still show them.
     tombstones: BTreeMap<IpNet, Tombstone>,
+    /// ENIs deleted so recently that an older view of EC2 may still show them, and when.
+    deleted: BTreeMap<EniId, Time>,
     /// When to look for what can be given back.
     shrink_at: Option<Time>,
     /// What served who waits when that was last looked at, of each family.
@@ -230,6 +232,7 @@ impl State {
             farewells: Vec::new(),
             intents: Vec::new(),
             tombstones: BTreeMap::new(),
+            deleted: BTreeMap::new(),
             shrink_at: None,
             supply_before: (0, 0),
             lost_before: 0,

@@ -332,8 +332,7 @@ impl State {
                 Some(intent)
             }
             (IntentStage::Delete(eni), _) => {
-                // An older view may have shown it again meanwhile.
-                self.lose_eni(&eni);
+                self.deleted(eni);
                 None
             }
             _ => None,
@@ -472,7 +471,7 @@ impl State {
             }
             IntentStage::Delete(eni) => {
                 if kind == CallErrorKind::NotFound && failures >= NOT_FOUND_AT_MOST {
-                    self.lose_eni(&eni);
+                    self.deleted(eni);
                     return None;
                 }
                 if kind == CallErrorKind::InUse && failures >= ATTACHED_AFTER {
@@ -509,6 +508,19 @@ impl State {
         intent.unsettled = None;
         intent.setback = None;
         intent.version = self.changed();
+    }
+
+    /// EC2 has deleted the ENI, or has never heard of it.
+    fn deleted(&mut self, id: EniId) {
+        // An older view may have shown it again meanwhile.
+        self.lose_eni(&id);
+        let under_way = self.calls.values();
+        let oldest_view = under_way
+            .filter(|it| it.call == Call::DescribeEnis)
+            .map(|it| it.since)
+            .min();
+        self.forget_deleted(oldest_view.unwrap_or(self.now));
+        self.deleted.insert(id, self.now);
     }
 
     /// EC2 does not have the ENI on this instance any more.

@@ -79,8 +79,10 @@ impl State {
     }
 
     fn merge(&mut self, describe: CallId, asked: Time, enis: &[EniFacts]) {
+        self.forget_deleted(asked);
         let attached: BTreeMap<&EniId, (&EniFacts, &Attachment)> = enis
             .iter()
+            .filter(|facts| !self.deleted.contains_key(&facts.id))
             .filter_map(|facts| Some((&facts.id, (facts, facts.attachment.as_ref()?))))
             .collect();
         let lost_before = self.lost();
@@ -124,6 +126,12 @@ impl State {
             // Once more, in case EC2 has not seen its own change.
             self.describe_at = Some(self.now.after(LAG));
         }
+    }
+
+    /// No view asked for from now on is so old that it may show what was deleted long before `oldest_view` was asked.
+    pub(super) fn forget_deleted(&mut self, oldest_view: Time) {
+        self.deleted
+            .retain(|_, deleted| oldest_view < deleted.after(LAG));
     }
 
     /// Owned addresses that EC2 does not hold, with the owner's name for people.

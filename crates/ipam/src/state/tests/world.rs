@@ -710,7 +710,10 @@ impl World {
             }
             Effect::SetUpEni(set_up) => {
                 let eni = set_up.eni;
-                if !fails {
+                let known = self.enis.get(&eni);
+                let attached = known.is_some_and(|it| it.facts.attachment.is_some());
+                let outcome = outcome.and_then(|()| attached.then_some(()).ok_or_else(why));
+                if outcome.is_ok() {
                     self.set_up.insert(eni.clone());
                 }
                 Event::EniSetUp { eni, outcome }

@@ -218,6 +218,43 @@ fn an_older_view_keeps_no_eni_that_was_detached() {
     assert_eq!(known.len(), 1, "{known:#?}");
 }
 
+/// A view was asked for, and its answer comes only after an ENI that it shows was detached and deleted.
+#[test]
+fn an_older_view_brings_no_eni_back_that_was_deleted() {
+    let mut settings = warm(WarmTargets {
+        eni: Some(0),
+        ..WarmTargets::default()
+    });
+    settings.cooldown = std::time::Duration::ZERO;
+    let mut world = World::started(settings);
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let before = ["eni-0", "eni-1"].map(|id| world.eni(id).clone());
+    for n in 0..4 {
+        world.del(n);
+    }
+    world.go_on_until(|world| world.state.view().enis.len() == 1);
+    world.calm();
+    assert_eq!(world.leaked().len(), 0);
+    world.step(Event::Doubt);
+    describe(&mut world, &before);
+    let known: Vec<_> = world
+        .state
+        .view()
+        .enis
+        .into_iter()
+        .map(|it| it.id)
+        .collect();
+    assert_eq!(known, [Some(EniId::new("eni-0"))]);
+    // EC2 does not lag for so long: it is there after all.
+    world.advance(40_000);
+    world.step(Event::Doubt);
+    describe(&mut world, &before);
+    assert_eq!(world.state.view().enis.len(), 2);
+}
+
 /// #3019: two sets of addresses were compared by their lengths.
 #[test]
 fn imds_and_books_of_the_same_length_but_not_the_same_content_are_no_agreement() {

@@ -100,6 +100,7 @@ fn write_state(text: &mut String, state: &State) {
         farewells,
         intents,
         tombstones,
+        deleted,
         shrink_at,
         supply_before,
         lost_before,
@@ -124,7 +125,7 @@ fn write_state(text: &mut String, state: &State) {
     } = state;
     write!(
         text,
-        "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{turned_away:?}{farewells:?}{intents:?}{tombstones:?}\
+        "{phase:?}{going}{bound}{draining}{set_mode:?}{troubles:?}{adds:?}{turned_away:?}{farewells:?}{intents:?}{tombstones:?}{deleted:?}\
          {shrink_at:?}{supply_before:?}{lost_before}{warm_at:?}{calls:?}{next_call:?}{setbacks:?}{at_once:?}{last_error:?}{describe_setback:?}{describe_at:?}\
          {version:?}{requested:?}{written:?}{disk_setback:?}{preparation:?}{sweeps:?}{wake_at:?}"
     )
