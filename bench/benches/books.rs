@@ -57,7 +57,7 @@ fn ledger() -> Ledger {
     Ledger {
         version: BooksVersion(1),
         enis: enis.collect(),
-        grants: grants.collect(),
+        grants: grants.map(Into::into).collect(),
         ..Ledger::default()
     }
 }

@@ -1,11 +1,13 @@
 //! What the file says: a header, the ledger, and a checksum over both.
 
-use ipam::Ledger;
+use ipam::{BooksVersion, CoolingEntry, EniEntry, EniIntent, Ledger, SubnetsSeen, Tombstone};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Serializer;
+use serde_json::value::RawValue;
 
 use crate::Identity;
+use crate::grants::GrantLines;
 use crate::lines::Lines;
 
 const NAME: &str = "weir-books/";
@@ -32,9 +34,23 @@ struct Draft<'a> {
     format: String,
     instance_id: &'a str,
     boot_id: &'a str,
-    ledger: &'a Ledger,
+    ledger: LedgerDraft<'a>,
     /// CRC-32 of all that is before it in the file, in hexadecimal. The last thing in the file but for [`TAIL`].
     crc32: &'a str,
+}
+
+/// The ledger, on its way out: grants are written already.
+#[derive(Serialize)]
+struct LedgerDraft<'a> {
+    version: BooksVersion,
+    enis: &'a [EniEntry],
+    grants: Vec<&'a RawValue>,
+    cooling: &'a [CoolingEntry],
+    intents: &'a [EniIntent],
+    tombstones: &'a [Tombstone],
+    orphans: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subnets: &'a Option<SubnetsSeen>,
 }
 
 /// What stands for the checksum while it is not known.
@@ -134,16 +150,38 @@ impl Distrust {
 /// Those of the JSON writer; a ledger gives none.
 pub fn encode(identity: &Identity, ledger: &Ledger) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = Vec::new();
-    encode_into(&mut bytes, identity, ledger)?;
+    encode_into(&mut bytes, &mut GrantLines::default(), identity, ledger)?;
     Ok(bytes)
 }
 
-/// The same, instead of what is in `bytes`: room that was there already costs nothing.
+/// The same, instead of what is in `bytes`: room that was there already costs nothing, and neither do grants that were
+/// written the last time.
 pub(crate) fn encode_into(
     bytes: &mut Vec<u8>,
+    lines: &mut GrantLines,
     identity: &Identity,
     ledger: &Ledger,
 ) -> Result<(), serde_json::Error> {
+    let Ledger {
+        version,
+        enis,
+        grants,
+        cooling,
+        intents,
+        tombstones,
+        orphans,
+        subnets,
+    } = ledger;
+    let ledger = LedgerDraft {
+        version: *version,
+        enis,
+        grants: lines.of(grants)?,
+        cooling,
+        intents,
+        tombstones,
+        orphans: *orphans,
+        subnets,
+    };
     bytes.clear();
     Draft {
         format: format!("{NAME}{VERSION}"),

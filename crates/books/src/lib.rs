@@ -9,6 +9,7 @@
 //! All of this blocks: call it where blocking is allowed.
 
 mod format;
+mod grants;
 mod lines;
 mod open;
 mod write;
@@ -16,6 +17,8 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use ipam::{InstanceId, Ledger};
+
+use grants::GrantLines;
 
 pub use format::{Distrust, decode, encode};
 pub use open::OpenError;
@@ -36,8 +39,9 @@ pub struct Identity {
 pub struct Books {
     path: PathBuf,
     identity: Identity,
-    /// What was written last: the next time there is room for as much.
+    /// What was written last: the next time there is room for as much, and what has not changed is there.
     bytes: Vec<u8>,
+    lines: GrantLines,
 }
 
 /// What [`Books::open`] found.

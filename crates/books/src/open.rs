@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::grants::GrantLines;
 use crate::{Books, Distrust, Identity, Loaded, beside, folder, format};
 
 /// The books could not be opened.
@@ -69,6 +70,7 @@ impl Books {
             path,
             identity,
             bytes: Vec::new(),
+            lines: GrantLines::default(),
         };
         Ok((books, loaded))
     }

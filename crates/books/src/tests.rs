@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use ipam::{
     AddressEntry, BooksVersion, EniEntry, EniId, EniIntent, GrantEntry, IntentStage, Place, Pod,
@@ -54,7 +56,7 @@ fn ledger(version: u64, pods: u8) -> Ledger {
             slots: (0..pods).map(|n| address(n).into()).collect(),
             groups: [ipam::SecurityGroupId::new("sg-1")].into(),
         }],
-        grants: (0..pods).map(grant).collect(),
+        grants: (0..pods).map(|n| grant(n).into()).collect(),
         tombstones: Vec::new(),
         subnets: None,
         cooling: Vec::new(),
@@ -404,6 +406,37 @@ proptest! {
         bytes[at] ^= flip;
         if let Ok(read) = format::decode(&identity(), &bytes) {
             prop_assert_eq!(read, ledger(9, pods));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    /// Lines are kept from write to write: pods come, go, and change what is said of them.
+    #[test]
+    fn each_write_has_all_that_is_so_now(
+        history in prop::collection::vec(prop::collection::btree_map(0..6u8, 0..3u8, 0..6), 1..8),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("books.json");
+        let (mut books, _) = open(&path);
+        let mut known = BTreeMap::new();
+        for (version, pods) in (1..).zip(&history) {
+            known.retain(|pod, _| pods.contains_key(pod));
+            for (pod, said) in pods {
+                let entry: &mut Arc<GrantEntry> = known
+                    .entry(*pod)
+                    .or_insert_with(|| ledger(0, 6).grants[usize::from(*pod)].clone());
+                if entry.pod.uid != said.to_string() {
+                    Arc::make_mut(entry).pod.uid = said.to_string();
+                }
+            }
+            let now = Ledger { grants: known.values().cloned().collect(), ..ledger(version, 6) };
+            books.write(&now).unwrap();
+            let bytes = fs::read(&path).unwrap();
+            prop_assert_eq!(&bytes, &format::encode(&identity(), &now).unwrap());
+            prop_assert_eq!(format::decode(&identity(), &bytes), Ok(now));
         }
     }
 }

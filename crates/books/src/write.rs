@@ -37,7 +37,8 @@ impl Books {
             remedy: remedy(&cause),
             cause,
         };
-        format::encode_into(&mut self.bytes, &self.identity, ledger)
+        let (bytes, lines) = (&mut self.bytes, &mut self.lines);
+        format::encode_into(bytes, lines, &self.identity, ledger)
             .map_err(|error| fail("putting them into JSON", error.into()))?;
         let temporary = beside(&self.path, ".tmp");
         // A crash may have left one; it was never whole, or never needed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,8 @@ pub struct Ledger {
     pub version: BooksVersion,
     /// The ENIs of this instance, and what is in their slots, as EC2 last told it.
     pub enis: Vec<EniEntry>,
-    /// Who owns what.
-    pub grants: Vec<GrantEntry>,
+    /// Who owns what, in order of the sandboxes. Shared with the pool: one that has not changed is the same.
+    pub grants: Vec<Arc<GrantEntry>>,
     /// What is not to be given out yet.
     pub cooling: Vec<CoolingEntry>,
     /// ENIs that are being made, or are going; written before the call that makes or ends them.

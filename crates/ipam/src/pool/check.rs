@@ -57,13 +57,20 @@ impl Pool {
             assert!(self.slots.contains_key(&claimed.slot), "{ip} is in no slot");
             if let Claim::Owned(sandbox) = &claimed.claim {
                 let owner = self.owners.get(sandbox).expect("an owner");
-                assert!(owner.addresses.contains(ip), "{ip} is not {sandbox}'s");
+                assert!(
+                    owner.addresses().any(|it| it == ip),
+                    "{ip} is not {sandbox}'s"
+                );
             }
         }
         for (sandbox, owner) in &self.owners {
-            for ip in &owner.addresses {
-                let claim = self.claims.get(ip).map(|claimed| &claimed.claim);
-                assert_eq!(claim, Some(&Claim::Owned(sandbox.clone())), "{ip}");
+            assert_eq!(owner.entry.sandbox, *sandbox);
+            for it in &owner.entry.addresses {
+                let ip = it.address;
+                let claimed = self.claims.get(&ip).expect("a claim");
+                assert_eq!(claimed.claim, Claim::Owned(sandbox.clone()), "{ip}");
+                let at = (claimed.slot, self.eni_id_of(&claimed.slot));
+                assert_eq!((it.slot, Some(&it.eni)), at, "{ip} in the books");
             }
         }
     }

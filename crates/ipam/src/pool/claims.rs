@@ -1,11 +1,12 @@
 //! Who has a claim on each address: its owner, or nobody for a while.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Pool;
-use crate::{BooksVersion, Family, Pod, Sandbox, Time};
+use crate::{AddressEntry, BooksVersion, Family, GrantEntry, Pod, Sandbox, Time};
 
 /// An address that somebody has a claim on.
 #[derive(Clone, Debug)]
@@ -33,16 +34,19 @@ pub(crate) enum Claim {
 /// Who owns addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
-    pub(crate) pod: Pod,
-    pub(crate) network: String,
-    pub(crate) netns: String,
-    /// One for each family of the node, IPv4 first.
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) since: Time,
+    /// What the books say of it: made once, not for each write.
+    pub(crate) entry: Arc<GrantEntry>,
     /// The books have it from this version on.
     pub(crate) version: BooksVersion,
     /// When a plugin was told, or may have been told at the latest. What nobody was told can be undone.
     pub(crate) told: Option<Time>,
+}
+
+impl Owner {
+    /// One for each family of the node, IPv4 first.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &IpAddr> {
+        self.entry.addresses.iter().map(|it| &it.address)
+    }
 }
 
 impl Pool {
@@ -95,27 +99,24 @@ impl Pool {
             .filter(move |(_, claimed)| claimed.slot == slot)
     }
 
-    /// Gives a sandbox a free address of each family: all or none. The books have it from `owner.version` on.
+    /// Gives the entry's sandbox a free address of each family: all or none. The books have it from `version` on.
     ///
     /// Packs: the ENI with the most claims first, and on it the fullest slot, so that the others can drain; of equals
     /// the one that is free for the longest time, so that late packets, caches and connections of its last holder
     /// have gone.
     pub(crate) fn grant(
         &mut self,
-        sandbox: Sandbox,
         families: &[Family],
-        mut owner: Owner,
+        mut entry: GrantEntry,
+        version: BooksVersion,
     ) -> bool {
-        let picked: Option<Vec<(IpNet, IpAddr)>> =
+        let picked: Option<Vec<AddressEntry>> =
             families.iter().map(|family| self.pick(*family)).collect();
         let Some(picked) = picked else {
             return false;
         };
-        owner.addresses = picked.iter().map(|(_, ip)| *ip).collect();
-        for (slot, ip) in picked {
-            self.set_claim(ip, slot, Claim::Owned(sandbox.clone()), owner.since);
-        }
-        self.owners.insert(sandbox, owner);
+        entry.addresses = picked;
+        self.own(Arc::new(entry), version, None);
         true
     }
 
@@ -125,19 +126,41 @@ impl Pool {
         families.all(|family| self.free.fullest_eni(*family).is_some())
     }
 
-    fn pick(&self, family: Family) -> Option<(IpNet, IpAddr)> {
-        let eni = self.enis.get(self.free.fullest_eni(family)?)?;
-        let net = eni.free.first(family)?;
-        let slot = eni.slots.get(net)?;
-        let ip = slot.next_free(net, |ip| self.claims.contains_key(ip))?;
-        Some((*net, ip))
+    fn pick(&self, family: Family) -> Option<AddressEntry> {
+        let id = self.free.fullest_eni(family)?;
+        let eni = self.enis.get(id)?;
+        let slot = *eni.free.first(family)?;
+        let held = eni.slots.get(&slot)?;
+        Some(AddressEntry {
+            address: held.next_free(&slot, |ip| self.claims.contains_key(ip))?,
+            slot,
+            eni: id.clone(),
+        })
     }
 
     /// What the books say of a sandbox, at the start.
-    pub(crate) fn restore_owner(&mut self, sandbox: Sandbox, slots: &[IpNet], owner: Owner) {
-        for (slot, ip) in slots.iter().zip(&owner.addresses) {
-            self.set_claim(*ip, *slot, Claim::Owned(sandbox.clone()), owner.since);
+    pub(crate) fn restore_owner(
+        &mut self,
+        entry: Arc<GrantEntry>,
+        version: BooksVersion,
+        told: Time,
+    ) {
+        let slots: Vec<IpNet> = entry.addresses.iter().map(|it| it.slot).collect();
+        self.own(entry, version, Some(told));
+        slots.iter().for_each(|slot| self.note_owned(slot));
+    }
+
+    fn own(&mut self, entry: Arc<GrantEntry>, version: BooksVersion, told: Option<Time>) {
+        let sandbox = entry.sandbox.clone();
+        for it in &entry.addresses {
+            let claim = Claim::Owned(sandbox.clone());
+            self.set_claim(it.address, it.slot, claim, entry.since);
         }
+        let owner = Owner {
+            entry,
+            version,
+            told,
+        };
         self.owners.insert(sandbox, owner);
     }
 
@@ -149,7 +172,7 @@ impl Pool {
         now: Time,
     ) -> Option<Owner> {
         let owner = self.owners.remove(sandbox)?;
-        for ip in &owner.addresses {
+        for ip in owner.addresses() {
             let Some(slot) = self.claims.get(ip).map(|claimed| claimed.slot) else {
                 continue;
             };
@@ -157,7 +180,7 @@ impl Pool {
                 Some(until) => {
                     let claim = Claim::Cooling {
                         last: Some(sandbox.clone()),
-                        pod: owner.pod.clone(),
+                        pod: owner.entry.pod.clone(),
                         until,
                     };
                     self.set_claim(*ip, slot, claim, now);
@@ -222,6 +245,33 @@ impl Pool {
         for (ip, claimed) in moved {
             self.set_claim(ip, *net, claimed.claim, claimed.since);
             self.sweep(&claimed.slot);
+        }
+        self.note_owned(net);
+    }
+
+    /// The books say of each owned address where it is: what is in this slot may have been elsewhere.
+    fn note_owned(&mut self, net: &IpNet) {
+        let Some(eni) = self.slots.get(net) else {
+            return;
+        };
+        let claims = self.claims.range(net.network()..=net.broadcast());
+        for (ip, claimed) in claims.filter(|(_, claimed)| claimed.slot == *net) {
+            let Claim::Owned(sandbox) = &claimed.claim else {
+                continue;
+            };
+            let Some(owner) = self.owners.get_mut(sandbox) else {
+                continue;
+            };
+            let is_there = |it: &AddressEntry| it.slot == *net && it.eni == *eni;
+            let mut known = owner.entry.addresses.iter();
+            if known.any(|it| it.address == *ip && is_there(it)) {
+                continue;
+            }
+            let entry = Arc::make_mut(&mut owner.entry);
+            for it in entry.addresses.iter_mut().filter(|it| it.address == *ip) {
+                it.slot = *net;
+                it.eni = eni.clone();
+            }
         }
     }
 }

@@ -111,7 +111,7 @@ impl State {
             held: self.held_where(|slot| slot.routing == Routing::Done),
             enis: enis.filter_map(|(id, eni)| set_up_of(id, eni)).collect(),
             pods: pods
-                .map(|(sandbox, owner)| (sandbox.clone(), owner.addresses.clone()))
+                .map(|(sandbox, owner)| (sandbox.clone(), owner.addresses().copied().collect()))
                 .collect(),
         })
     }

@@ -148,7 +148,7 @@ impl State {
                 };
                 let (_, eni) = self.pool.eni_of(&claimed.slot)?;
                 (eni.slot(&claimed.slot)?.holding == Holding::Lost).then_some(())?;
-                let pod = &self.pool.owner(sandbox)?.pod;
+                let pod = &self.pool.owner(sandbox)?.entry.pod;
                 let whose = format!("pod {}/{} (sandbox {sandbox})", pod.namespace, pod.name);
                 Some((*ip, whose))
             })

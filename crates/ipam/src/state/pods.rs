@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Add, Farewell, Phase, State};
-use crate::pool::{Holding, Owner, Pool, Routing};
+use crate::pool::{Holding, Pool, Routing};
 use crate::{
-    AddRequest, AddressState, Answer, BooksVersion, Grant, GrantedAddress, RequestId, Sandbox,
+    AddRequest, AddressState, Answer, BooksVersion, Grant, GrantEntry, GrantedAddress, RequestId,
+    Sandbox,
 };
 
 /// A GC takes nothing from sandboxes younger than this: a runtime lists its sandboxes before it calls, so
@@ -71,7 +72,7 @@ impl State {
         let gone: Vec<_> = self
             .pool
             .owners()
-            .filter(|(_, owner)| owner.network == network)
+            .filter(|(_, owner)| owner.entry.network == network)
             .filter(|(_, owner)| owner.told.is_some_and(|told| self.now.since(told) >= YOUNG))
             .filter(|(sandbox, _)| !valid.contains(sandbox))
             .map(|(sandbox, _)| sandbox.clone())
@@ -172,7 +173,7 @@ impl State {
             return Standing::Nothing;
         };
         let mut usable = true;
-        for ip in &owner.addresses {
+        for ip in owner.addresses() {
             let Some(claimed) = self.pool.claim(ip) else {
                 return Standing::Lost;
             };
@@ -232,17 +233,16 @@ impl State {
             if !self.pool.has_free(families) {
                 return;
             }
-            let owner = Owner {
+            let entry = GrantEntry {
+                sandbox: request.sandbox.clone(),
                 pod: request.pod.clone(),
                 network: request.network.clone(),
                 netns: request.netns.clone(),
-                addresses: Vec::new(),
                 since: self.now,
-                version: BooksVersion(self.version.0 + 1),
-                told: None,
+                addresses: Vec::new(),
             };
-            let sandbox = request.sandbox.clone();
-            if !self.pool.grant(sandbox, families, owner) {
+            let version = BooksVersion(self.version.0 + 1);
+            if !self.pool.grant(families, entry, version) {
                 return;
             }
             self.changed();
@@ -271,7 +271,7 @@ impl State {
     #[must_use]
     pub fn grant_of(&self, sandbox: &Sandbox) -> Option<Grant> {
         let owner = self.pool.owner(sandbox)?;
-        let addresses = owner.addresses.iter().map(|ip| {
+        let addresses = owner.addresses().map(|ip| {
             let (eni_id, eni) = self.pool.eni_of(&self.pool.claim(ip)?.slot)?;
             Some(GrantedAddress {
                 address: *ip,

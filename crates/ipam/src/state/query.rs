@@ -4,26 +4,15 @@ use super::{Intent, Phase, State};
 use crate::pool::{Claim, Claimed, Eni, Holding, Life, Pool};
 use crate::{
     AddressEntry, AddressView, Call, CoolingEntry, EniEntry, EniId, EniIntent, EniState, EniView,
-    GrantEntry, IntentStage, Ledger, PendingCallView, PoolView, Refusal, SlotView, Time, Tombstone,
-    Totals, WaiterView,
+    IntentStage, Ledger, PendingCallView, PoolView, Refusal, SlotView, Time, Tombstone, Totals,
+    WaiterView,
 };
 
 impl State {
     /// What the books must say now.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        let grants = self.pool.owners().map(|(sandbox, owner)| GrantEntry {
-            sandbox: sandbox.clone(),
-            pod: owner.pod.clone(),
-            network: owner.network.clone(),
-            netns: owner.netns.clone(),
-            since: owner.since,
-            addresses: owner
-                .addresses
-                .iter()
-                .filter_map(|ip| self.entry(ip, self.pool.claim(ip)?))
-                .collect(),
-        });
+        let grants = self.pool.owners().map(|(_, owner)| owner.entry.clone());
         let cooling = self.pool.claims().filter_map(|(ip, claimed)| {
             let Claim::Cooling { last, pod, until } = &claimed.claim else {
                 return None;
@@ -203,7 +192,10 @@ impl State {
                 let (owner, pod, until) = match &claimed.claim {
                     Claim::Stray => (None, None, None),
                     Claim::Owned(sandbox) => {
-                        let pod = self.pool.owner(sandbox).map(|owner| owner.pod.clone());
+                        let pod = self
+                            .pool
+                            .owner(sandbox)
+                            .map(|owner| owner.entry.pod.clone());
                         (Some(sandbox.clone()), pod, None)
                     }
                     Claim::Cooling { last, pod, until } => {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::subnets::Survey;
 use super::{Intent, Phase, State, Tombstone, TornDown};
-use crate::pool::{Claim, Eni, Holding, Life, Owner};
+use crate::pool::{Claim, Eni, Holding, Life};
 use crate::{
     AddressEntry, CallId, EniEntry, EniId, EniIntent, IntentStage, Ledger, SeenEni, Subnets, Time,
 };
@@ -90,20 +90,10 @@ impl State {
             }
         }
         for entry in ledger.grants {
-            let slots: Vec<IpNet> = entry.addresses.iter().map(|it| it.slot).collect();
             for address in &entry.addresses {
                 self.restore_slot(address, now);
             }
-            let owner = Owner {
-                pod: entry.pod,
-                network: entry.network,
-                netns: entry.netns,
-                addresses: entry.addresses.iter().map(|it| it.address).collect(),
-                since: entry.since,
-                version: ledger.version,
-                told: Some(now),
-            };
-            self.pool.restore_owner(entry.sandbox, &slots, owner);
+            self.pool.restore_owner(entry, ledger.version, now);
         }
         for entry in ledger.cooling {
             self.restore_slot(&entry.address, now);

@@ -194,7 +194,7 @@ impl State {
         if owner.is_some_and(|owner| owner.version > self.written) {
             waits_for.push(self.waits_for_books());
         }
-        for ip in owner.iter().flat_map(|owner| &owner.addresses) {
+        for ip in owner.iter().flat_map(|owner| owner.addresses()) {
             let claimed = self.pool.claim(ip);
             let eni = claimed.and_then(|claimed| self.pool.eni_of(&claimed.slot));
             let (Some(claimed), Some((id, eni))) = (claimed, eni) else {

@@ -255,6 +255,37 @@ fn an_older_view_brings_no_eni_back_that_was_deleted() {
     assert_eq!(world.state.view().enis.len(), 2);
 }
 
+/// Others moved a pod's address from one ENI to another. The books say where it is, for the next ipamd.
+#[test]
+fn the_books_follow_an_address_to_another_eni() {
+    let mut world = World::started(targets(1, 0));
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let ledger = world.state.ledger();
+    let on_eni_1 = |it: &&std::sync::Arc<GrantEntry>| it.addresses[0].eni == EniId::new("eni-1");
+    let entry = ledger.grants.iter().find(on_eni_1).unwrap();
+    let moved = entry.addresses[0].slot;
+    world.eni("eni-1").slots.retain(|net| *net != moved);
+    world.eni("eni-0").slots.push(moved);
+    world.advance(40_000);
+    world.step(Event::Doubt);
+    world.calm();
+    let said = |ledger: &Ledger| {
+        let mut grants = ledger.grants.iter();
+        let entry = grants.find(|it| it.sandbox == entry.sandbox).unwrap();
+        entry.addresses[0].eni.clone()
+    };
+    assert_eq!(said(&world.state.ledger()), EniId::new("eni-0"));
+    // Books that contradict themselves are no worse.
+    for entry in &mut world.disk.grants {
+        std::sync::Arc::make_mut(entry).addresses[0].eni = EniId::new("eni-1");
+    }
+    world.crash(false);
+    assert_eq!(said(&world.state.ledger()), EniId::new("eni-0"));
+}
+
 /// #3019: two sets of addresses were compared by their lengths.
 #[test]
 fn imds_and_books_of_the_same_length_but_not_the_same_content_are_no_agreement() {
