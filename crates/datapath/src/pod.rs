@@ -281,11 +281,15 @@ async fn wire(
         let named = rtnl::add_alternative_name(&wiring.host_veth, also);
         host.run(vec![named]).await?;
     }
-    quieten(&wiring.host_veth, ipv6)?;
+    if ipv6 {
+        quieten(&wiring.host_veth)?;
+    } else {
+        quieten_without_ipv6(&wiring.host_veth)?;
+    }
     let pod = netns
         .inside(|| {
-            quieten(&link.ifname, ipv6)?;
             if ipv6 {
+                quieten(&link.ifname)?;
                 // `::1`, which some runtimes take away with all of IPv6.
                 sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)?;
             }
@@ -408,15 +412,19 @@ fn to(destination: IpNet, table: u32, way: Way) -> Route {
     }
 }
 
-/// For either end, before it is up: a pod must not be able to configure its node by router advertisements or
-/// redirects, nor the node the pod. Without IPv6 there is no need to look at more than the first.
-fn quieten(link: &str, ipv6: bool) -> Result<(), SysctlError> {
-    let setting = |name: &str| format!("ipv6/conf/{link}/{name}");
-    if ipv6 {
-        sysctl::set(&setting("disable_ipv6"), "0", IfAbsent::Fail)?;
-        sysctl::set(&setting("accept_redirects"), "0", IfAbsent::Fail)?;
-    }
-    sysctl::put(&setting("accept_ra"), "0", IfAbsent::Skip)
+/// For either end of a link with IPv6, before it is up: a pod must not be able to configure its node by router
+/// advertisements or redirects, nor the node the pod.
+fn quieten(link: &str) -> Result<(), SysctlError> {
+    let settings = ["disable_ipv6", "accept_redirects", "accept_ra"];
+    sysctl::set_all(&format!("ipv6/conf/{link}"), &settings, "0", IfAbsent::Fail)
+}
+
+/// For the node's end of a link without IPv6, which the kernel has all the same: it must not take router advertisements.
+/// Nobody but the node could send the pod any, and a look at the settings in a pod's namespace makes the same
+/// look of all others slower ([`sysctl::set_all`]): so that end is left as it is.
+fn quieten_without_ipv6(link: &str) -> Result<(), SysctlError> {
+    let folder = format!("ipv6/conf/{link}");
+    sysctl::set_all(&folder, &["accept_ra"], "0", IfAbsent::Skip)
 }
 
 /// Brings a new link up, and returns its index.

@@ -1,8 +1,11 @@
 //! Settings under `/proc/sys`, of the network namespace of the calling thread.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+
+use rustix::fs::{Mode, OFlags};
 
 /// A setting that could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -73,20 +76,41 @@ pub(crate) fn set(key: &str, value: &'static str, absent: IfAbsent) -> Result<()
     })
 }
 
-/// The same without a look at what it has: for a link that was just made. The kernel finds a name under `/proc/sys/net`
-/// among those of all namespaces (`proc_sys_compare`), so a look at `eth0` costs the more the more pods there are.
-pub(crate) fn put(key: &str, value: &'static str, absent: IfAbsent) -> Result<(), SysctlError> {
-    let path = PathBuf::from(format!("/proc/sys/net/{key}"));
-    let written = fs::File::options()
-        .write(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(value.as_bytes()));
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && absent == IfAbsent::Skip => Ok(()),
-        written => written.map_err(|source| SysctlError {
-            path,
-            value,
-            source,
-        }),
+/// The same for several settings of one folder, which is looked up once: the kernel finds `ipv6` under `/proc/sys/net` among
+/// those of all namespaces that were looked into (`proc_sys_compare`), so that a way from the root costs the more the
+/// more pods there are.
+pub(crate) fn set_all(
+    folder: &str,
+    names: &[&str],
+    value: &'static str,
+    absent: IfAbsent,
+) -> Result<(), SysctlError> {
+    let folder = path(folder);
+    let error = |path, source: io::Error| SysctlError {
+        path,
+        value,
+        source,
+    };
+    let opened = match fs::File::open(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && absent == IfAbsent::Skip => {
+            return Ok(());
+        }
+        opened => opened.map_err(|source| error(folder.clone(), source))?,
+    };
+    for name in names {
+        set_in(&opened, name, value).map_err(|source| error(folder.join(name), source))?;
     }
+    Ok(())
+}
+
+fn set_in(folder: &fs::File, name: &str, value: &str) -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let mut file = fs::File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+    let mut current = String::new();
+    file.read_to_string(&mut current)?;
+    if current.trim() != value {
+        // The kernel takes a setting only whole, at the beginning.
+        file.write_all_at(value.as_bytes(), 0)?;
+    }
+    Ok(())
 }

@@ -174,9 +174,9 @@ fn allow_ipv6(
     if let Some(mtu) = mtu.filter(|mtu| *mtu < LEAST_MTU_V6) {
         return Err(PodError::MtuTooSmall(mtu));
     }
-    quieten(&wiring.host_veth, true)?;
+    quieten(&wiring.host_veth)?;
     let inside = netns.inside(|| {
-        quieten(ifname, true)?;
+        quieten(ifname)?;
         sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)
     });
     Ok(inside.map_err(PodError::Enter)??)

@@ -87,8 +87,9 @@ fn made() -> Result<()> {
             ns.ip(&format!("-6 addr show dev {name}"))?.is_empty(),
             "IPv6 on {name}"
         );
-        ensure!(ns.read_sysctl(&format!("ipv6/conf/{name}/accept_ra"))? == "0");
     }
+    let accept_ra = format!("ipv6/conf/{}/accept_ra", wiring.host_veth);
+    ensure!(world.node.read_sysctl(&accept_ra)? == "0");
 
     let address = pod.ns.ip("-o -4 addr show dev eth0")?;
     ensure!(address.contains("10.0.0.50/32 scope global"), "{address}");
