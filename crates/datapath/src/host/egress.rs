@@ -1,12 +1,18 @@
 //! The node's part in [egress](crate::pod::egress): it forwards, and translates.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::repair::{Fault, Part, PodPlan};
+use super::seen::Seen;
 use super::{Host, HostError, ipv6};
-use crate::layout::Mac;
+use crate::layout::{self, MAIN_TABLE, Mac};
 use crate::nft::{self, Change};
 use crate::pod::egress::Egress;
+use crate::rtnl::{self, Route, Way};
 
 /// What pods without the family are translated to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,5 +75,58 @@ impl Host {
             changes.extend(nft::egress::compare(netlink, egress.range(), source).await?);
         }
         Ok(changes)
+    }
+
+    /// Which pods without the family have but one of the two that lead to their node-local address, a route or a
+    /// neighbour, and what is missing. Where both are gone, nobody on the host knows the address: CHECK tells.
+    pub(super) async fn look_at_egress(
+        &self,
+        seen: &Seen,
+        pods: &[PodPlan],
+        egress: Egress,
+    ) -> Result<Vec<Fault>, HostError> {
+        let range = egress.range();
+        let what = format!("list the routes of table {MAIN_TABLE}");
+        let filter = rtnl::routes_in(egress.family(), MAIN_TABLE, None);
+        let routes = self.rtnl.dump(&what, filter).await?;
+        let routes = routes.iter().filter_map(Route::read);
+        let routes: Vec<Route> = routes
+            .filter(|it| it.table == MAIN_TABLE && range.contains(&it.destination))
+            .collect();
+        let mut faults = Vec::new();
+        for pod in pods.iter().filter(|pod| egress.is_for(&pod.addresses)) {
+            let name = layout::host_veth_name(&pod.container_id, &pod.ifname);
+            let (_, pod_mac) = layout::link_macs(&pod.container_id, &pod.ifname);
+            let Some(link) = seen.named(&name) else {
+                continue;
+            };
+            let (index, way) = (link.index, Way::Link { index: link.index });
+            let all = (index, range.network())..=(index, range.broadcast());
+            let known: BTreeSet<IpAddr> = seen.neighbours.range(all).map(|(_, ip)| *ip).collect();
+            let mut missing = |what: String, step| {
+                let what = format!("pod link {}: {what}", link.name);
+                faults.push(Fault::steps(Part::Pod, what, vec![step]));
+            };
+            for destination in known.iter().copied().map(IpNet::from) {
+                // Another pod may have taken it meanwhile.
+                if routes.iter().all(|it| it.destination != destination) {
+                    let table = MAIN_TABLE;
+                    let route = Route {
+                        destination,
+                        table,
+                        way,
+                    };
+                    missing(route.describe(), route.ensure());
+                }
+            }
+            for route in routes.iter().filter(|it| it.way == way) {
+                let address = route.destination.addr();
+                if !known.contains(&address) {
+                    let step = rtnl::permanent_neighbour(index, address, pod_mac);
+                    missing(format!("neighbour {address}"), step);
+                }
+            }
+        }
+        Ok(faults)
     }
 }

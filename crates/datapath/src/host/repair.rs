@@ -113,7 +113,7 @@ impl Fault {
         self.part
     }
 
-    fn steps(part: Part, what: impl Into<String>, steps: Vec<Step>) -> Self {
+    pub(super) fn steps(part: Part, what: impl Into<String>, steps: Vec<Step>) -> Self {
         Self {
             part,
             what: what.into(),
@@ -183,6 +183,10 @@ impl Turn<'_> {
         }));
         let pods = wanted.pods.iter();
         faults.extend(pods.filter_map(|pod| look_at_pod(&seen, pod)));
+        if let Some(plan) = wanted.egress {
+            let pods = self.host.look_at_egress(&seen, &wanted.pods, plan.egress());
+            faults.extend(pods.await?);
+        }
         Ok(faults)
     }
 

@@ -71,7 +71,7 @@ impl Egress {
         })
     }
 
-    const fn family(self) -> AddressFamily {
+    pub(crate) const fn family(self) -> AddressFamily {
         match self {
             Self::V4 => AddressFamily::Inet,
             Self::V6 => AddressFamily::Inet6,

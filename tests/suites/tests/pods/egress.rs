@@ -46,6 +46,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             "a_table_of_egress_that_others_delete_is_back_within_two_seconds",
             put_back,
         ),
+        async_test("what_leads_to_a_node_local_address_is_put_back", led_again),
         async_test(
             "without_an_address_of_the_node_there_is_no_egress",
             no_address_of_the_node,
@@ -382,6 +383,35 @@ async fn no_address_of_the_node() -> anyhow::Result<()> {
         log.contains("ENABLE_V6_EGRESS is true, and the primary ENI"),
         "{log}"
     );
+    Ok(())
+}
+
+/// The route is known by the neighbour, and the neighbour by the route.
+async fn led_again() -> anyhow::Result<()> {
+    for egress in [Egress::V4, Egress::V6] {
+        let lab = lab(1)?;
+        let mut a = node(&lab, "a", egress);
+        a.start_ipamd().await?;
+        let pod = pod(&lab, &a, "one").await?;
+        let address = pod.local(egress)?.to_string();
+        let host = a.lab().netns();
+        let family = if egress == Egress::V4 { "-4" } else { "-6" };
+        let link = layout::host_veth_name(&pod.sandbox.container_id, "eth0");
+        for thing in ["route", "neigh"] {
+            let list = [family, thing, "show", "dev", &link];
+            let before = text_of(host, "ip", &list)?;
+            ensure!(before.contains(&address), "{before}");
+            text_of(host, "ip", &[family, thing, "del", &address, "dev", &link])?;
+            ensure!(!text_of(host, "ip", &list)?.contains(&format!("{address} ")));
+            eventually_within(Duration::from_secs(5), thing, async || {
+                Ok((text_of(host, "ip", &list)? == before).then_some(()))
+            })
+            .await?;
+        }
+        let repairs = a.pool().await?.repairs;
+        let of_pods = repairs.iter().find(|repair| repair.kind == "pod");
+        assert_eq!(of_pods.map(|repair| repair.count), Some(2), "{repairs:#?}");
+    }
     Ok(())
 }
 
