@@ -179,7 +179,14 @@ impl State {
                     self.comes_back(id, &net);
                     self.hold(id, net);
                 }
-                self.pool.change_eni(id, |eni| eni.changed = Some(now));
+                let life = self.pool.change_eni(id, |eni| {
+                    eni.changed = Some(now);
+                    eni.life
+                });
+                if life == Some(Life::Absent) {
+                    // A Describe has said meanwhile that it is off the instance.
+                    self.describe_at.get_or_insert(now.after(LAG));
+                }
                 if cut_short {
                     self.doubt_eni(id);
                 }

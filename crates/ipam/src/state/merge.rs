@@ -89,13 +89,17 @@ impl State {
         for (facts, attachment) in attached.values() {
             self.merge_eni(facts, attachment, asked);
         }
-        let missing: Vec<_> = self
+        let missing = self
             .pool
             .enis()
-            .filter(|(id, eni)| !attached.contains_key(id) && eni.life != Life::Attaching)
-            .filter(|(_, eni)| outweighs(eni, asked))
-            .map(|(id, _)| id.clone())
-            .collect();
+            .filter(|(id, eni)| !attached.contains_key(id) && eni.life != Life::Attaching);
+        let (missing, kept): (Vec<_>, Vec<_>) = missing.partition(|(_, eni)| outweighs(eni, asked));
+        // When a view may say of those that they are gone.
+        let again = kept.iter().filter_map(|(_, eni)| eni.changed).max();
+        let missing: Vec<EniId> = missing.into_iter().map(|(id, _)| id.clone()).collect();
+        if let Some(changed) = again {
+            self.describe_at.get_or_insert(changed.after(LAG));
+        }
         // What others took off the node they may have deleted or not.
         let taken = |id: &EniId| self.pool.eni(id).is_some_and(Eni::is_ours) && !self.goes(id);
         if missing.iter().any(taken) {

@@ -751,3 +751,45 @@ fn an_address_of_a_prefix_that_comes_again_in_an_older_view_is_its_owners_and_no
     assert_eq!(claimed, Some(2), "{view:?}");
     world.eni("eni-0").slots = slots;
 }
+
+#[test]
+fn what_comes_for_an_eni_that_has_been_detached_meanwhile_is_not_kept_for_ever() {
+    // A pod's address keeps the ENI in mind, or one that cools.
+    for cools in [false, true] {
+        let mut world = World::started(super::world::targets(0, 0));
+        for n in 0..4 {
+            world.add(n, 90_000);
+        }
+        world.calm();
+        world.advance(40_000);
+        if cools {
+            world.del(3);
+            world.calm();
+        }
+        world.add(4, 90_000);
+        let assign = |effect: &Effect| matches!(effect, Effect::Call(_, Call::Assign { .. }));
+        world.until_to_do(assign);
+        let nth = world.todo.iter().position(assign).expect("to do");
+        world.carry_out(nth, Fate::Works);
+        // Others detach the ENI, and a Describe tells so before the reply comes.
+        world.eni("eni-1").attachment = None;
+        world.step(Event::Doubt);
+        let describe = |effect: &Effect| matches!(effect, Effect::Call(_, Call::DescribeEnis));
+        let nth = world.todo.iter().position(describe).expect("to do");
+        world.carry_out(nth, Fate::Works);
+        world.deliver(world.replies.len() - 1);
+        world.advance(10);
+        world.calm();
+        for n in 0..5 {
+            world.del(n);
+        }
+        for _ in 0..60 {
+            world.advance(5_000);
+            world.calm();
+        }
+        let view = world.state.view();
+        let mut known = view.enis.iter().filter_map(|eni| eni.id.as_ref());
+        assert!(known.all(|id| id.as_str() != "eni-1"), "{view:#?}");
+        assert_eq!(view.ipv4.preparing, 0);
+    }
+}
