@@ -32,12 +32,6 @@ pub(crate) struct Args {
     /// The folder from which the container runtime starts plugins
     #[arg(long, value_name = "DIR", default_value = "/host/opt/cni/bin")]
     bin_dir: PathBuf,
-    /// Write the conflist here too, at once. Where ipamd runs as a DaemonSet, leave this out and give ipamd
-    /// --conflist-dir: a node with a conflist counts as ready
-    #[arg(long, value_name = "DIR")]
-    conf_dir: Option<PathBuf>,
-    #[command(flatten)]
-    links: LinkArgs,
 }
 
 /// What the plugin is to call pods' links.
@@ -137,15 +131,7 @@ pub(crate) fn run(args: &Args) -> Result<(), InstallError> {
         path: args.plugin.clone(),
         source,
     })?;
-    put(&args.bin_dir, "weir-cni", 0o755, &plugin)?;
-    if let Some(conf_dir) = &args.conf_dir {
-        let fields = Fields {
-            egress: None,
-            veth_prefix: args.links.veth_prefix.clone(),
-        };
-        write_conflist(conf_dir, &args.bin_dir, &fields)?;
-    }
-    Ok(())
+    put(&args.bin_dir, "weir-cni", 0o755, &plugin).map(drop)
 }
 
 /// Writes the conflist into `conf_dir`, and answers its path.
@@ -256,8 +242,6 @@ mod tests {
             args: Args {
                 plugin: path("plugin"),
                 bin_dir: path("bin"),
-                conf_dir: None,
-                links: LinkArgs::default(),
             },
             conf_dir: path("net.d"),
             _folder: folder,
@@ -391,17 +375,6 @@ mod tests {
         assert_eq!(
             wanted.write(None).unwrap(),
             Some(node.conf_dir.join("10-aws.conflist"))
-        );
-    }
-
-    #[test]
-    fn install_writes_the_conflist_when_it_is_asked_to() {
-        let mut node = node();
-        node.args.conf_dir = Some(node.conf_dir.clone());
-        run(&node.args).unwrap();
-        assert_eq!(
-            types(&node.conf_dir.join("10-aws.conflist")),
-            [json!("weir-cni")]
         );
     }
 
