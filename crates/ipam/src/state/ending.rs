@@ -26,8 +26,8 @@ impl State {
     /// Marks what is to be given back, some time after there came to be more.
     pub(super) fn shrink(&mut self) {
         let again = self.now.after(PATIENCE);
+        let supply = self.supply();
         let total = self.pool.total();
-        let supply = (total.v4.supply(), total.v6.supply());
         // What is lost keeps its ENI for as long as a pod has it.
         let lost = total.v4.quarantined + total.v6.quarantined;
         if supply > self.supply_before || lost < self.lost_before {
@@ -72,6 +72,22 @@ impl State {
             }
         }
         self.empty_kept_enis();
+    }
+
+    /// How many addresses of each family serve who waits, or will: without those of ENIs that go or are not here, which
+    /// may end in the very step in which others come.
+    fn supply(&self) -> (u64, u64) {
+        let total = self.pool.total();
+        let supply = (total.v4.supply(), total.v6.supply());
+        if self.pool.is_even() {
+            return supply;
+        }
+        let enis = self.pool.enis().map(|(_, eni)| eni);
+        enis.filter(|eni| matches!(eni.life, Life::Draining | Life::Absent | Life::Unmanaged))
+            .map(Eni::tally)
+            .fold(supply, |(v4, v6), of| {
+                (v4 - of.v4.supply(), v6 - of.v6.supply())
+            })
     }
 
     /// What no pod gets any more goes back, as pods leave it; and with the last of it an ENI that we made.

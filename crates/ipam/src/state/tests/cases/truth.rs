@@ -255,6 +255,44 @@ fn an_older_view_brings_no_eni_back_that_was_deleted() {
     assert_eq!(world.state.view().enis.len(), 2);
 }
 
+/// An ENI that was going is gone, and the same view shows another, with as many addresses that nobody needs.
+#[test]
+fn what_comes_as_something_else_goes_is_given_back_too() {
+    let mut settings = warm(WarmTargets {
+        eni: Some(0),
+        ..WarmTargets::default()
+    });
+    settings.cooldown = std::time::Duration::ZERO;
+    let mut world = World::started(settings);
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    for n in 0..4 {
+        world.del(n);
+    }
+    // EC2 takes its time, and nothing else is too much.
+    let detaches = |effect: &Effect| is_call(effect, "DetachNetworkInterface");
+    world.until_to_do(detaches);
+    for _ in 0..24 {
+        world.advance(5_000);
+        world.calm_but(detaches);
+    }
+    let slots = u32::try_from(world.eni("eni-1").slots.len()).unwrap();
+    let late = world.make_eni(None, Some((SlotKind::Address, slots)), 0);
+    let mut attachment = world.eni("eni-1").attachment.take().unwrap();
+    attachment.id = AttachmentId::new("attach-late");
+    attachment.place.device_index = 2;
+    world.eni(late.id.as_str()).attachment = Some(attachment);
+    world.step(Event::Doubt);
+    world.calm_but(detaches);
+    assert_eq!(world.state.view().enis.len(), 2);
+    minutes(&mut world, 4);
+    assert_eq!(world.leaked(), []);
+    let known = world.state.view().enis;
+    assert_eq!(known.len(), 1, "{known:#?}");
+}
+
 /// Others moved a pod's address from one ENI to another. The books say where it is, for the next ipamd.
 #[test]
 fn the_books_follow_an_address_to_another_eni() {
