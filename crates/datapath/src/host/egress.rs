@@ -86,20 +86,16 @@ impl Host {
         egress: Egress,
     ) -> Result<Vec<Fault>, HostError> {
         let range = egress.range();
-        let what = format!("list the routes of table {MAIN_TABLE}");
-        let filter = rtnl::routes_in(egress.family(), MAIN_TABLE, None);
-        let routes = self.rtnl.dump(&what, filter).await?;
-        let routes = routes.iter().filter_map(Route::read);
+        let routes = self.routes(egress.family(), MAIN_TABLE).await?;
         let routes: Vec<Route> = routes
-            .filter(|it| it.table == MAIN_TABLE && range.contains(&it.destination))
+            .filter(|it| range.contains(&it.destination))
             .collect();
         let mut faults = Vec::new();
         for pod in pods.iter().filter(|pod| egress.is_for(&pod.addresses)) {
-            let name = layout::host_veth_name(&pod.container_id, &pod.ifname);
-            let (_, pod_mac) = layout::link_macs(&pod.container_id, &pod.ifname);
-            let Some(link) = seen.named(&name) else {
+            let Some(link) = seen.of_pod(pod) else {
                 continue;
             };
+            let (_, pod_mac) = layout::link_macs(&pod.container_id, &pod.ifname);
             let (index, way) = (link.index, Way::Link { index: link.index });
             let all = (index, range.network())..=(index, range.broadcast());
             let known: BTreeSet<IpAddr> = seen.neighbours.range(all).map(|(_, ip)| *ip).collect();

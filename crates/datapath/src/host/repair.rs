@@ -276,9 +276,8 @@ fn look_at_node(faults: &mut Vec<Fault>, seen: &Seen, node: &NodePlan) -> Result
 
 /// The host's end of a pod's link, and how the host finds the pod behind it.
 fn look_at_pod(seen: &Seen, pod: &PodPlan) -> Option<Fault> {
-    let name = layout::host_veth_name(&pod.container_id, &pod.ifname);
+    let link = seen.of_pod(pod)?;
     let (host_mac, pod_mac) = layout::link_macs(&pod.container_id, &pod.ifname);
-    let link = seen.named(&name)?;
     let index = link.index;
     let (mut what, mut steps) = (Vec::new(), Vec::new());
     if !link.is_up || link.mac != Some(host_mac) || link.group != LINK_GROUP {

@@ -11,8 +11,9 @@ use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::packet_route::route::RouteProtocol;
 
 use super::eni::Link;
+use super::repair::PodPlan;
 use super::{EniPlan, Host, HostError, ipv6};
-use crate::layout::{MAIN_TABLE, Mac, PODS_TABLE};
+use crate::layout::{self, MAIN_TABLE, Mac, PODS_TABLE};
 use crate::rtnl::{self, Route, Rule};
 
 /// One look at all of it.
@@ -31,8 +32,10 @@ impl Seen {
         self.links.iter().find(|link| link.is_eni(mac))
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<&Link> {
-        let called = |link: &&Link| link.name == name || link.also.iter().any(|it| it == name);
+    /// The host's end of the pod's link, whatever its prefix.
+    pub(super) fn of_pod(&self, pod: &PodPlan) -> Option<&Link> {
+        let name = layout::host_veth_name(&pod.container_id, &pod.ifname);
+        let called = |link: &&Link| link.name == name || link.also.contains(&name);
         self.links.iter().find(called)
     }
 }
@@ -55,12 +58,7 @@ impl Host {
             let rules = self.rtnl.dump("list the rules", rules).await?;
             seen.rules.extend(rules.into_iter().filter_map(Rule::read));
             for table in &tables {
-                let what = format!("list the routes of table {table}");
-                let filter = rtnl::routes_in(family, *table, None);
-                let routes = self.rtnl.dump(&what, filter).await?;
-                let routes = routes.iter().filter_map(Route::read);
-                // Without the right filter the kernel lists all tables.
-                seen.routes.extend(routes.filter(|it| it.table == *table));
+                seen.routes.extend(self.routes(family, *table).await?);
             }
             let mut filter = NeighbourMessage::default();
             filter.header.family = family;
@@ -70,6 +68,20 @@ impl Host {
             seen.neighbours.extend(neighbours);
         }
         Ok(seen)
+    }
+
+    /// The routes of a table.
+    pub(super) async fn routes(
+        &self,
+        family: AddressFamily,
+        table: u32,
+    ) -> Result<impl Iterator<Item = Route>, HostError> {
+        let what = format!("list the routes of table {table}");
+        let filter = rtnl::routes_in(family, table, None);
+        let routes = self.rtnl.dump(&what, filter).await?;
+        let routes = routes.into_iter().filter_map(|it| Route::read(&it));
+        // Without the right filter the kernel lists all tables.
+        Ok(routes.filter(move |it| it.table == table))
     }
 
     /// Whether the kernel has a route to the ENI's subnet in the main table, which it makes with an address.

@@ -7,12 +7,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::look::{carry_out, full, granted, is_call, only, refused};
+use super::look::{carry_out, full, granted, is_call, one_eni_too_many, only, refused};
 use super::world::{COOLDOWN, Fate, World, fresh, node, sandbox, settings, targets};
 use crate::*;
 
 mod growth;
+mod late_views;
 mod lifecycle;
+mod one_owner;
 mod orphans;
 mod truth;
 

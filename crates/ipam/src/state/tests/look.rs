@@ -1,6 +1,8 @@
 //! Short ways to bring a world somewhere and to look at it.
 
-use super::world::{Fate, World, targets};
+use std::time::Duration;
+
+use super::world::{Fate, World, settings, targets};
 use crate::*;
 
 pub(super) fn granted(world: &World, request: RequestId) -> Grant {
@@ -25,6 +27,31 @@ pub(super) fn full() -> World {
     }
     world.calm();
     world
+}
+
+/// So many ENIs more than pods need.
+pub(super) fn warm_enis(eni: u32) -> Warm {
+    Warm::Targets(WarmTargets {
+        eni: Some(eni),
+        ..WarmTargets::default()
+    })
+}
+
+/// Four pods, which took two ENIs, have just gone, and nothing is kept warm: one ENI is too much. With what EC2 showed
+/// while they were there.
+pub(super) fn one_eni_too_many() -> (World, [EniFacts; 2]) {
+    let mut settings = settings(Families::V4, false, warm_enis(0));
+    settings.cooldown = Duration::ZERO;
+    let mut world = World::started(settings);
+    for n in 0..4 {
+        world.add(n, 90_000);
+    }
+    world.calm();
+    let before = ["eni-0", "eni-1"].map(|id| world.eni(id).clone());
+    for n in 0..4 {
+        world.del(n);
+    }
+    (world, before)
 }
 
 /// Carries out the first thing to do that this is true of.

@@ -2,31 +2,16 @@
 
 use ipnet::IpNet;
 
+use super::look::{one_eni_too_many, warm_enis};
 use super::world::{Fate, World, settings};
 use crate::{
     AddressState, Answer, Call, CallErrorKind, CallReply, Effect, Event, Families, IntentStage,
     Mode, Warm, WarmTargets,
 };
 
-fn warm_enis(eni: u32) -> Warm {
-    Warm::Targets(WarmTargets {
-        eni: Some(eni),
-        ..WarmTargets::default()
-    })
-}
-
 #[test]
 fn an_eni_that_was_too_young_to_go_goes_when_it_is_old_enough() {
-    let mut settings = settings(Families::V4, false, warm_enis(0));
-    settings.cooldown = std::time::Duration::ZERO;
-    let mut world = World::started(settings);
-    for n in 0..4 {
-        world.add(n, 90_000);
-    }
-    world.calm();
-    for n in 0..4 {
-        world.del(n);
-    }
+    let (mut world, _) = one_eni_too_many();
     for _ in 0..60 {
         world.calm();
         world.advance(10_000);
