@@ -52,7 +52,7 @@ enum Suite {
     Host,
     /// Services beside kube-proxy, with packets (as kube-proxy wrote its rules; the real one needs Go and its module proxy)
     KubeProxy,
-    /// cnitool and containerd drive the plugin (needs Go and its module proxy; root, containerd and runc)
+    /// cnitool and two releases of containerd drive the plugin (needs Go and its module proxy; root, containerd and runc)
     Runtimes,
     /// ipamd against LocalStack's EC2, moto's and the simulated one (the first two need Python and its package index)
     Localstack,
@@ -114,11 +114,9 @@ impl Suite {
     fn patience(self) -> Duration {
         match self {
             // Their first starts install Python packages, or Go programs.
-            Self::Localstack | Self::Botocore | Self::Conformance | Self::Runtimes => {
-                Duration::from_secs(600)
-            }
+            Self::Localstack | Self::Botocore | Self::Conformance => Duration::from_secs(600),
             // Hundreds of pods and minutes of the pool's own waiting; and a first build that takes minutes.
-            Self::Pods | Self::KubeProxy => Duration::from_secs(900),
+            Self::Pods | Self::KubeProxy | Self::Runtimes => Duration::from_secs(900),
             _ => Duration::from_secs(480),
         }
     }

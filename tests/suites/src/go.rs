@@ -13,6 +13,8 @@ use crate::install::run;
 pub struct GoPrograms {
     /// What `go install` takes, as `module/path@version`; those of one module together.
     pub packages: &'static [&'static [&'static str]],
+    /// Build tags for all of them, separated by commas.
+    pub tags: &'static str,
     /// Programs of our own, by name: the text of their one file, which imports nothing but Go's library.
     pub sources: &'static [(&'static str, &'static str)],
     /// A folder for these programs alone.
@@ -72,7 +74,7 @@ impl GoPrograms {
     ) -> anyhow::Result<()> {
         let mut go = Command::new("go");
         // Static, so that they run anywhere.
-        go.args([verb, "-trimpath", "-ldflags=-s -w"])
+        go.args([verb, "-trimpath", "-ldflags=-s -w", "-tags", self.tags])
             .env("CGO_ENABLED", "0")
             .env("GOBIN", self.bin())
             .current_dir(&self.folder);

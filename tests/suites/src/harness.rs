@@ -19,7 +19,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Where the machine can't give a sandbox, each test is told as `SKIPPED <suite>::<test>: <why>`.
 #[must_use]
 pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
-    run_with(suite, tests, Vec::new(), || Ok(()))
+    run_with(suite, tests, Vec::new())
 }
 
 /// The same for a suite with some tests that wait most of the time ([`waiting_test`]): they run beside the others.
@@ -27,45 +27,42 @@ pub fn run(suite: &str, tests: Vec<Trial>) -> ExitCode {
 pub fn run_beside(suite: &str, waiting: Vec<Trial>, tests: Vec<Trial>) -> ExitCode {
     let at_once = waiting.len() + 1;
     let tests = waiting.into_iter().chain(tests).collect();
-    run_at_once(at_once, suite, tests, Vec::new(), || Ok(()))
+    run_at_once(at_once, suite, tests, Vec::new())
 }
 
-/// The same with tests that need more than a sandbox: `works` looks from within it whether that is there, else says
-/// why they are skipped.
+/// Looks from within the sandbox whether what tests need besides is there, else says why they are skipped.
+pub type Works = Box<dyn FnOnce() -> anyhow::Result<()>>;
+
+/// The same with tests that need more than a sandbox.
 #[must_use]
-pub fn run_with(
-    suite: &str,
-    tests: Vec<Trial>,
-    more: Vec<Trial>,
-    works: impl FnOnce() -> anyhow::Result<()>,
-) -> ExitCode {
-    run_at_once(1, suite, tests, more, works)
+pub fn run_with(suite: &str, tests: Vec<Trial>, more: Vec<(Vec<Trial>, Works)>) -> ExitCode {
+    run_at_once(1, suite, tests, more)
 }
 
 fn run_at_once(
     at_once: usize,
     suite: &str,
     mut tests: Vec<Trial>,
-    more: Vec<Trial>,
-    works: impl FnOnce() -> anyhow::Result<()>,
+    more: Vec<(Vec<Trial>, Works)>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Those that do not wait take turns: they share the names of namespaces, and two cores.
     arguments.test_threads = Some(at_once);
     if arguments.list {
-        tests.extend(more);
+        tests.extend(more.into_iter().flat_map(|(tests, _)| tests));
         return libtest_mimic::run(&arguments, tests).exit_code();
     }
     if let Err(error) = sandbox::enter() {
         arguments.ignored = false;
-        tests.extend(more);
+        tests.extend(more.into_iter().flat_map(|(tests, _)| tests));
         return libtest_mimic::run(&arguments, skipped(suite, tests, &error)).exit_code();
     }
-    let works = if more.is_empty() { Ok(()) } else { works() };
-    tests.extend(match works {
-        Ok(()) => more,
-        Err(why) => skipped(suite, more, &why),
-    });
+    for (more, works) in more {
+        tests.extend(match works() {
+            Ok(()) => more,
+            Err(why) => skipped(suite, more, &why),
+        });
+    }
     libtest_mimic::run(&arguments, tests).exit_code()
 }
 

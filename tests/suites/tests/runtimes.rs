@@ -16,7 +16,7 @@
 use std::process::ExitCode;
 
 use libtest_mimic::Trial;
-use suites::harness::{run_with, skipped};
+use suites::harness::{Works, run_with, skipped};
 
 #[path = "runtimes/chained.rs"]
 mod chained;
@@ -37,6 +37,8 @@ mod verbs;
 #[path = "runtimes/world.rs"]
 mod world;
 
+use containerd::Release;
+
 const SUITE: &str = "runtimes";
 
 fn main() -> ExitCode {
@@ -44,15 +46,29 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .collect();
-    let mut of_containerd = pods::tests();
+    let mut of_containerd = Release::ALL.map(|release| (release, pods::tests(release)));
     // Go's module proxy is not to be reached from within the sandbox.
-    if !std::env::args().any(|argument| argument == "--list")
-        && let Err(why) = programs::install()
-    {
-        tests.extend(std::mem::take(&mut of_containerd));
-        tests = skipped(SUITE, tests, &why);
+    if !std::env::args().any(|argument| argument == "--list") {
+        if let Err(why) = programs::install() {
+            let of_containerd = of_containerd.iter_mut();
+            tests.extend(of_containerd.flat_map(|(_, tests)| std::mem::take(tests)));
+            tests = skipped(SUITE, tests, &why);
+        }
+        for (release, of_release) in &mut of_containerd {
+            if !of_release.is_empty()
+                && let Err(why) = release.install()
+            {
+                tests.extend(skipped(SUITE, std::mem::take(of_release), &why));
+            }
+        }
     }
-    let outcome = run_with(SUITE, tests, of_containerd, containerd::works_here);
+    let of_containerd = of_containerd.into_iter();
+    let of_containerd = of_containerd.filter(|(_, tests)| !tests.is_empty());
+    let more = of_containerd.map(|(release, tests)| {
+        let works: Works = Box::new(move || containerd::works_here(release));
+        (tests, works)
+    });
+    let outcome = run_with(SUITE, tests, more.collect());
     match containerd::remove_cgroups() {
         Ok(()) => outcome,
         Err(error) => {

@@ -1,5 +1,7 @@
 //! containerd with runc, on a node of the lab.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +15,63 @@ use vpc_lab::netns::Running;
 
 use crate::cri::{Cri, LinuxSandbox, NODE, Namespaces, SandboxConfig, SandboxMetadata, Security};
 use crate::image;
+use crate::programs;
 
 /// Where cgroups are mounted, of either version.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// What the names of our cgroups begin with; the pid of the suite follows.
 const CGROUP: &str = "weir-runtimes-";
+
+/// Which containerd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The machine's own: Debian 12 has 1.6, which calls ADD and DEL.
+    Debians,
+    /// [`programs::containerd_2`], which calls STATUS too.
+    Two,
+}
+
+impl Release {
+    pub(crate) const ALL: [Self; 2] = [Self::Debians, Self::Two];
+
+    /// Builds it unless it is there.
+    pub(crate) fn install(self) -> anyhow::Result<()> {
+        match self {
+            Self::Debians => Ok(()),
+            Self::Two => programs::containerd_2().install(),
+        }
+    }
+
+    /// What `ctr` needs to unpack an image for the native snapshotter.
+    fn import_options(self) -> &'static [&'static str] {
+        match self {
+            Self::Debians => &[],
+            // Its service for that is set up for overlayfs alone.
+            Self::Two => &["--local"],
+        }
+    }
+
+    /// The `PATH` by which its programs are found.
+    fn path(self) -> anyhow::Result<OsString> {
+        let machines = std::env::var_os("PATH").unwrap_or_default();
+        let own = match self {
+            Self::Debians => None,
+            Self::Two => Some(programs::containerd_2().bin()),
+        };
+        let folders = own.into_iter().chain(std::env::split_paths(&machines));
+        Ok(std::env::join_paths(folders)?)
+    }
+}
+
+impl fmt::Display for Release {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debians => "debians_containerd",
+            Self::Two => "containerd_2",
+        })
+    }
+}
 
 /// A containerd, and all that it starts. They share a PID namespace, so that none outlives this, however this process
 /// ends; and a mount namespace, so that nothing has to be unmounted.
@@ -29,12 +82,14 @@ pub(crate) struct Containerd {
     shell: Option<ChildStdin>,
     scripts: usize,
     folder: PathBuf,
+    release: Release,
 }
 
 impl Containerd {
     /// Starts containerd in a node's network namespace, with an image to run, and waits until it answers. All its files
     /// lie in `folder`, which may be of an earlier one: then it finds what that left, as after a reboot.
     pub(crate) async fn start(
+        release: Release,
         node: &Netns,
         folder: &Path,
         conf_dir: &Path,
@@ -50,6 +105,7 @@ impl Containerd {
         let mut command = Command::new("unshare");
         let log = File::create(folder.join("shell.log"))?;
         command
+            .env("PATH", release.path()?)
             .args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc", "sh"])
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
@@ -61,6 +117,7 @@ impl Containerd {
             shell,
             scripts: 0,
             folder: folder.to_owned(),
+            release,
         };
         containerd.launch().await?;
         Ok(containerd)
@@ -85,9 +142,11 @@ impl Containerd {
             image::write(&mut File::create(&archive)?)?;
         }
         let import = Command::new("ctr")
+            .env("PATH", self.release.path()?)
             .arg("--address")
             .arg(self.socket())
             .args(["--namespace", "k8s.io", "images", "import"])
+            .args(self.release.import_options())
             .args(["--snapshotter", "native"])
             .arg(&archive)
             .stdin(Stdio::null())
@@ -159,6 +218,7 @@ fn config(folder: &Path, conf_dir: &Path, bin_dir: &Path) -> String {
     let image = image::NAME;
     // The native snapshotter copies: it works on any filesystem. Without CAP_SYS_RESOURCE no process may be protected
     // from the OOM killer, which containerd wants for its pods.
+    // Version 2 of the file is what 1.6 reads, and 2.4 still takes.
     format!(
         r#"version = 2
 root = "{folder}/root"
@@ -166,7 +226,7 @@ state = "{folder}/state"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp",
+  "io.containerd.internal.v1.opt", "io.containerd.tracing.processor.v1.otlp", "io.containerd.nri.v1.nri",
 ]
 [grpc]
 address = "{folder}/containerd.sock"
@@ -204,9 +264,11 @@ pub(crate) fn pod(name: &str) -> SandboxConfig {
 ///
 /// # Errors
 /// When they can't: with the reason, for the skip.
-pub(crate) fn works_here() -> anyhow::Result<()> {
+pub(crate) fn works_here(release: Release) -> anyhow::Result<()> {
     for program in ["containerd", "ctr", "runc"] {
-        let started = Command::new(program).arg("--version").output();
+        let mut command = Command::new(program);
+        command.env("PATH", release.path()?);
+        let started = command.arg("--version").output();
         ensure!(
             started.is_ok_and(|output| output.status.success()),
             "{program} is not in PATH (Debian packages containerd and runc)"
@@ -216,14 +278,14 @@ pub(crate) fn works_here() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let works = runtime.block_on(run_on_the_nodes_network());
+    let works = runtime.block_on(run_on_the_nodes_network(release));
     works.context("containerd runs no pods here")
 }
 
-async fn run_on_the_nodes_network() -> anyhow::Result<()> {
+async fn run_on_the_nodes_network(release: Release) -> anyhow::Result<()> {
     let netns = Netns::create("containerd-works")?;
     let folder = Path::new("/run/containerd-works");
-    let containerd = Containerd::start(&netns, folder, folder, folder).await?;
+    let containerd = Containerd::start(release, &netns, folder, folder, folder).await?;
     let mut config = pod("works");
     if let Some(linux) = &mut config.linux {
         let namespaces = Some(Namespaces { network: NODE });

@@ -100,10 +100,15 @@ impl Cri {
 
     /// Whether a condition of `Status` holds: `RuntimeReady`, `NetworkReady`.
     pub(crate) async fn is(&self, condition: &str) -> anyhow::Result<bool> {
+        Ok(self.condition(condition).await?.holds)
+    }
+
+    /// A condition of `Status`.
+    pub(crate) async fn condition(&self, kind: &str) -> anyhow::Result<Condition> {
         let answer: StatusResponse = self.call("Status", Empty {}).await?;
         let conditions = answer.status.context("no status")?.conditions;
-        let found = conditions.iter().find(|found| found.kind == condition);
-        Ok(found.with_context(|| format!("no {condition}"))?.holds)
+        let found = conditions.into_iter().find(|found| found.kind == kind);
+        found.with_context(|| format!("no {kind}"))
     }
 
     async fn call<Q, A>(&self, method: &str, request: Q) -> anyhow::Result<A>
@@ -295,10 +300,13 @@ struct RuntimeStatus {
     conditions: Vec<Condition>,
 }
 
+/// `RuntimeCondition`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Condition {
+pub(crate) struct Condition {
     #[prost(string, tag = "1")]
     kind: String,
     #[prost(bool, tag = "2")]
-    holds: bool,
+    pub(crate) holds: bool,
+    #[prost(string, tag = "4")]
+    pub(crate) message: String,
 }

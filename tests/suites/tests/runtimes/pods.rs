@@ -5,59 +5,101 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aws_sim::{Effect, Fault};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use suites::harness::{async_test, eventually};
-use vpc_lab::Netns;
 use vpc_lab::probe::PATIENCE;
+use vpc_lab::{Lab, Netns};
 
-use crate::containerd::{Containerd, pod};
+use crate::containerd::{Containerd, Release, pod};
 use crate::cri::{Cri, PortMapping, SandboxConfig, SandboxStatus};
 use crate::image;
 use crate::programs::program;
 use crate::world::{Host, lab};
 
-pub(crate) fn tests() -> Vec<Trial> {
-    vec![
-        async_test(
-            "containerd_is_ready_for_pods_once_ipamd_has_written_the_conflist",
+pub(crate) fn tests(release: Release) -> Vec<Trial> {
+    let mut tests = vec![
+        of(
+            release,
+            "it_is_ready_for_pods_once_ipamd_has_written_the_conflist",
             network_ready,
         ),
-        async_test(
-            "a_pod_of_containerd_lives_and_gives_its_address_back",
-            a_life,
+        of(release, "a_pod_lives_and_gives_its_address_back", a_life),
+        of(
+            release,
+            "two_containers_of_a_pod_meet_on_localhost",
+            localhost,
         ),
-        async_test("two_containers_of_a_pod_meet_on_localhost", localhost),
-        async_test("pods_made_at_once_share_no_address", at_once),
-        async_test(
-            "containerd_may_be_killed_between_add_and_del",
+        of(release, "pods_made_at_once_share_no_address", at_once),
+        of(
+            release,
+            "it_may_be_killed_between_add_and_del",
             containerd_killed,
         ),
-        async_test("ipamd_may_be_killed_between_add_and_del", ipamd_killed),
-        async_test("ipamd_may_be_killed_in_the_middle_of_an_add", killed_in_add),
-        async_test(
+        of(
+            release,
+            "ipamd_may_be_killed_between_add_and_del",
+            ipamd_killed,
+        ),
+        of(
+            release,
+            "ipamd_may_be_killed_in_the_middle_of_an_add",
+            killed_in_add,
+        ),
+        of(
+            release,
             "without_ipamd_a_pod_is_refused_and_comes_later",
             without_ipamd,
         ),
-        async_test(
+        of(
+            release,
             "a_sandbox_whose_namespace_has_gone_is_stopped",
             namespace_gone,
         ),
-        async_test("a_node_that_reboots_ends_the_sandboxes_of_before", reboot),
-        async_test("a_host_port_of_a_pod_of_containerd_answers", host_port),
-    ]
+        of(
+            release,
+            "a_node_that_reboots_ends_the_sandboxes_of_before",
+            reboot,
+        ),
+        of(release, "a_host_port_of_a_pod_answers", host_port),
+    ];
+    // Only this one asks.
+    if release == Release::Two {
+        tests.extend([
+            of(
+                release,
+                "the_node_is_ready_until_ipamd_has_been_away_for_a_minute",
+                ipamd_away,
+            ),
+            of(
+                release,
+                "a_node_whose_pool_is_exhausted_is_ready_still",
+                exhausted,
+            ),
+        ]);
+    }
+    tests
 }
 
-async fn containerd(host: &Host<'_>) -> anyhow::Result<Containerd> {
+fn of<F>(release: Release, name: &str, body: impl FnOnce(Release) -> F + Send + 'static) -> Trial
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    async_test(&format!("{release}/{name}"), move || body(release))
+}
+
+async fn containerd(release: Release, host: &Host<'_>) -> anyhow::Result<Containerd> {
     let node = host.node.lab();
     let folder = node.run_dir().join("containerd");
     if !folder.exists() {
         host.add_plugin(&program("loopback"))?;
     }
-    Containerd::start(node.netns(), &folder, &host.conf_dir(), &host.bin_dir()).await
+    let (conf_dir, bin_dir) = (host.conf_dir(), host.bin_dir());
+    Containerd::start(release, node.netns(), &folder, &conf_dir, &bin_dir).await
 }
 
 async fn status(cri: &Cri, sandbox: &str) -> anyhow::Result<SandboxStatus> {
@@ -106,10 +148,10 @@ async fn fetch(from: &Netns, address: Ipv4Addr, port: u16) -> anyhow::Result<()>
     answered.await.with_context(|| target.to_string())
 }
 
-async fn network_ready() -> anyhow::Result<()> {
+async fn network_ready(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let mut host = Host::without_ipamd(&lab)?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     ensure!(
         !cri.is("NetworkReady").await?,
@@ -122,10 +164,10 @@ async fn network_ready() -> anyhow::Result<()> {
     ready.await
 }
 
-async fn a_life() -> anyhow::Result<()> {
+async fn a_life(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let config = pod("one");
     let sandbox = cri.run(&config).await?;
@@ -155,10 +197,10 @@ async fn a_life() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn localhost() -> anyhow::Result<()> {
+async fn localhost(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let config = pod("two-containers");
     let sandbox = cri.run(&config).await?;
@@ -176,11 +218,11 @@ async fn localhost() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn at_once() -> anyhow::Result<()> {
+async fn at_once(release: Release) -> anyhow::Result<()> {
     const PODS: usize = 5;
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let starts: Vec<_> = (0..PODS)
         .map(|number| {
@@ -201,10 +243,10 @@ async fn at_once() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn containerd_killed() -> anyhow::Result<()> {
+async fn containerd_killed(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    let mut containerd = containerd(&host).await?;
+    let mut containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let config = pod("one");
     let sandbox = cri.run(&config).await?;
@@ -221,10 +263,10 @@ async fn containerd_killed() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn ipamd_killed() -> anyhow::Result<()> {
+async fn ipamd_killed(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let mut host = Host::start(&lab, None).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let sandbox = cri.run(&pod("one")).await?;
     host.node.kill_ipamd();
@@ -240,20 +282,22 @@ async fn ipamd_killed() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn killed_in_add() -> anyhow::Result<()> {
-    let lab = lab()?;
-    let mut host = Host::without_ipamd(&lab)?;
+/// A node that keeps one address warm.
+async fn small_pool(lab: &Lab) -> anyhow::Result<Host<'_>> {
+    let mut host = Host::without_ipamd(lab)?;
     host.node = host
         .node
         .with("MINIMUM_IP_TARGET", 1)
         .with("WARM_IP_TARGET", 1);
     host.serve().await?;
-    let containerd = containerd(&host).await?;
-    let cri = containerd.cri().await?;
+    Ok(host)
+}
+
+/// Makes a pod for each free address, of which no more come: EC2 does what it is asked, and never says so.
+async fn exhaust(lab: &Lab, host: &Host<'_>, cri: &Cri) -> anyhow::Result<Vec<String>> {
     host.node
         .wait_for_pool("a quiet pool", |pool| pool.pending_calls.is_empty())
         .await?;
-    // From now on EC2 does what it is asked, and never says so.
     lab.sim()
         .inject(Fault::on("AssignPrivateIpAddresses", Effect::HangAfter));
     let free = host.node.pool().await?.totals.context("totals")?.free;
@@ -261,6 +305,16 @@ async fn killed_in_add() -> anyhow::Result<()> {
     for number in 0..free {
         sandboxes.push(cri.run(&pod(&format!("pod-{number}"))).await?);
     }
+    Ok(sandboxes)
+}
+
+async fn killed_in_add(release: Release) -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut host = small_pool(&lab).await?;
+    let containerd = containerd(release, &host).await?;
+    let cri = containerd.cri().await?;
+    let mut sandboxes = exhaust(&lab, &host, &cri).await?;
+    let free = u32::try_from(sandboxes.len())?;
     let waiting = tokio::spawn({
         let cri = cri.clone();
         async move { cri.run(&pod("waiting")).await }
@@ -292,10 +346,10 @@ async fn killed_in_add() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn without_ipamd() -> anyhow::Result<()> {
+async fn without_ipamd(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let mut host = Host::start(&lab, None).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     host.node.kill_ipamd();
     let refused = cri.run(&pod("one")).await;
@@ -313,10 +367,10 @@ async fn without_ipamd() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn namespace_gone() -> anyhow::Result<()> {
+async fn namespace_gone(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, None).await?;
-    let mut containerd = containerd(&host).await?;
+    let mut containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let sandbox = cri.run(&pod("one")).await?;
     let path = netns(&cri, &sandbox).await?;
@@ -329,10 +383,10 @@ async fn namespace_gone() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn reboot() -> anyhow::Result<()> {
+async fn reboot(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let mut host = Host::start(&lab, None).await?;
-    let first = containerd(&host).await?;
+    let first = containerd(release, &host).await?;
     let cri = first.cri().await?;
     let sandbox = cri.run(&pod("before")).await?;
     let path = netns(&cri, &sandbox).await?;
@@ -343,7 +397,7 @@ async fn reboot() -> anyhow::Result<()> {
     fs::remove_file(path)?;
 
     host.node.start_ipamd().await?;
-    let second = containerd(&host).await?;
+    let second = containerd(release, &host).await?;
     let cri = second.cri().await?;
     assert_eq!(status(&cri, &sandbox).await?.state, 1, "it is not ready");
     let next = cri.run(&pod("after")).await?;
@@ -354,10 +408,10 @@ async fn reboot() -> anyhow::Result<()> {
     host.is_clean().await
 }
 
-async fn host_port() -> anyhow::Result<()> {
+async fn host_port(release: Release) -> anyhow::Result<()> {
     let lab = lab()?;
     let host = Host::start(&lab, Some(&program("portmap"))).await?;
-    let containerd = containerd(&host).await?;
+    let containerd = containerd(release, &host).await?;
     let cri = containerd.cri().await?;
     let mut config = pod("one");
     config.port_mappings = vec![PortMapping {
@@ -375,4 +429,48 @@ async fn host_port() -> anyhow::Result<()> {
     .await?;
     cri.stop(&sandbox).await?;
     host.is_clean().await
+}
+
+async fn ipamd_away(release: Release) -> anyhow::Result<()> {
+    let lab = lab()?;
+    let mut host = Host::start(&lab, None).await?;
+    let containerd = containerd(release, &host).await?;
+    let cri = containerd.cri().await?;
+    let ready = async |wanted: bool| {
+        let came = eventually("NetworkReady", async || {
+            let found = cri.condition("NetworkReady").await?;
+            Ok((found.holds == wanted).then_some(found.message))
+        });
+        came.await.with_context(|| format!("wanted: {wanted}"))
+    };
+    ready(true).await?;
+    host.node.kill_ipamd();
+    // A DaemonSet that is being replaced must not make the node NotReady.
+    for _ in 0..3 {
+        ensure!(cri.is("NetworkReady").await?, "not ready at once");
+    }
+    host.has_missed_ipamd_for(Duration::from_secs(61))?;
+    let told = ready(false).await?;
+    ensure!(told.contains("ipamd"), "nobody sees why from {told:?}");
+    host.node.start_ipamd().await?;
+    ready(true).await?;
+    Ok(())
+}
+
+async fn exhausted(release: Release) -> anyhow::Result<()> {
+    let lab = lab()?;
+    let host = small_pool(&lab).await?;
+    let containerd = containerd(release, &host).await?;
+    let cri = containerd.cri().await?;
+    let sandboxes = exhaust(&lab, &host, &cri).await?;
+    let totals = host.node.pool().await?.totals.context("totals")?;
+    assert_eq!(totals.free, 0, "{totals:?}");
+    for _ in 0..3 {
+        ensure!(cri.is("NetworkReady").await?, "its pods would be evicted");
+    }
+    lab.sim().clear_faults();
+    for sandbox in sandboxes {
+        cri.stop(&sandbox).await?;
+    }
+    Ok(())
 }

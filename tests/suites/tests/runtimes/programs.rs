@@ -17,8 +17,24 @@ fn programs() -> GoPrograms {
                 "github.com/containernetworking/plugins/plugins/meta/firewall@v1.9.1",
             ],
         ],
+        tags: "",
         sources: &[("pod", include_str!("pod.go"))],
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("runtimes"),
+    }
+}
+
+/// The containerd that asks for STATUS: Debian 12 has an older one.
+pub(crate) fn containerd_2() -> GoPrograms {
+    GoPrograms {
+        packages: &[&[
+            "github.com/containerd/containerd/v2/cmd/containerd@v2.4.2",
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2@v2.4.2",
+            "github.com/containerd/containerd/v2/cmd/ctr@v2.4.2",
+        ]],
+        // Snapshotters that nobody asks for here, and that need C libraries.
+        tags: "no_btrfs,no_devmapper,no_zfs",
+        sources: &[],
+        folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("containerd-2"),
     }
 }
 

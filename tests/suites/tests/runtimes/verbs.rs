@@ -1,7 +1,7 @@
 //! The verbs of the CNI specification, as libcni sends them.
 
-use std::fs::{self, File};
-use std::time::{Duration, SystemTime};
+use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
@@ -182,9 +182,7 @@ async fn status() -> anyhow::Result<()> {
     host.node.kill_ipamd();
     // A DaemonSet that is being replaced must not make the node NotReady.
     Pod::in_netns(&host, &netns).silently("status")?;
-    let since = host.node.lab().run_dir().join("not-ready-since");
-    let since = File::options().write(true).open(since)?;
-    since.set_modified(SystemTime::now() - Duration::from_secs(61))?;
+    host.has_missed_ipamd_for(Duration::from_secs(61))?;
     Pod::in_netns(&host, &netns).refused("status", &["ipamd"])?;
     host.node.start_ipamd().await?;
     Pod::in_netns(&host, &netns).silently("status")

@@ -1,11 +1,11 @@
 //! What the tests stand on: a node that was set up as its DaemonSet does it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use rustix::mount::{MountFlags, mount};
@@ -118,6 +118,13 @@ impl<'lab> Host<'lab> {
         let mut conflist = serde_json::from_slice(&fs::read(self.conflist_path())?)?;
         edit(&mut conflist);
         Ok(fs::write(self.conflist_path(), conflist.to_string())?)
+    }
+
+    /// Lets the plugin's STATUS, which has failed before, believe that it has failed for so long.
+    pub(crate) fn has_missed_ipamd_for(&self, time: Duration) -> anyhow::Result<()> {
+        let since = self.node.lab().run_dir().join("not-ready-since");
+        let since = File::options().write(true).open(since)?;
+        Ok(since.set_modified(SystemTime::now() - time)?)
     }
 
     /// How many addresses pods own, by ipamd's word.
