@@ -1,7 +1,7 @@
-//! ADD: check, ask once, wire once.
+//! ADD: check, ask once and make the link meanwhile, wire once.
 //!
 //! Everything that can be wrong is looked at before anything changes. Whatever fails afterwards is undone:
-//! the address goes back to ipamd, and `datapath` leaves nothing in the kernel.
+//! the address goes back to ipamd, and nothing is left in the kernel.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use cni_spec::{AddRequest, AddResult, Code, Error, Interface, IpConfig, Route};
 use datapath::layout::{POD_GATEWAY, POD_GATEWAY_V6};
-use datapath::pod::{self, PodError, PodLink, PodWiring, egress};
+use datapath::pod::{self, Ends, PodError, PodLink, PodWiring, Sides, egress};
 use datapath::{NetNs, NetNsError};
+use futures_util::future::join;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::codes;
@@ -44,49 +45,109 @@ async fn make(
     // CNI_NETNS_OVERRIDE, by which the reference lets a plugin work on its own namespace, is not looked at:
     // a pod's link has one end on the host, so the two must differ.
     let netns = NetNs::open(&request.netns).map_err(|error| bad_netns(&error))?;
-    if pod::exists(&netns, key.ifname())
+    let sides = Sides::open(&netns).map_err(|error| kernel(&error))?;
+    if sides
+        .has(key.ifname())
         .await
         .map_err(|error| kernel(&error))?
     {
         return again(request, settings, &netns, journal).await;
     }
 
-    let deadline = Instant::now() + settings.add_timeout();
-    let grant = match ask(request, settings, deadline, journal).await {
-        Ok(grant) => grant,
-        Err((error, may_have_given)) => {
-            let error = Error::from(error);
-            return Err(if may_have_given {
-                give_back(error, request, settings, journal).await
-            } else {
-                error
-            });
-        }
-    };
+    let (grant, ends) = ask_and_make(request, settings, &sides, journal).await?;
     journal.debug(format_args!(
         "granted {:?}, MTU {}",
         grant.addresses, grant.mtu
     ));
     let link = pod_link(request, settings, grant);
-    match wire(&netns, &link, settings, journal).await {
+    match wire(&sides, ends, &netns, &link, settings, journal).await {
         Ok(wiring) => Ok(result(request, &link, &wiring)),
-        // A link is there, so its address must stay this attachment's: until the DEL that follows a failed
-        // ADD, or because another ADD of it came in between.
-        Err(error @ (PodError::RollBack { .. } | PodError::InterfaceExists(_))) => {
-            Err(kernel(&error))
-        }
-        Err(error) => Err(give_back(kernel(&error), request, settings, journal).await),
+        Err(error) => Err(failed(&error, request, settings, journal).await),
     }
 }
 
-/// Makes the link, with a way out to the family that the pod has no address in where that is wanted.
+/// Asks ipamd for addresses and makes the link meanwhile, which needs none: each takes as long as the other. On failure
+/// there is neither.
+async fn ask_and_make(
+    request: &AddRequest,
+    settings: &Settings,
+    sides: &Sides<'_>,
+    journal: &mut Journal,
+) -> Result<(Grant, Ends), Error> {
+    let key = &request.attachment;
+    let deadline = Instant::now() + settings.add_timeout();
+    let making = sides.make(&settings.veth_prefix, key.container_id(), key.ifname());
+    let asking = ask(request, settings, deadline, journal);
+    match join(asking, after_the_question(making)).await {
+        (Ok(grant), Ok(ends)) => Ok((grant, ends)),
+        (Ok(_), Err(error)) => Err(failed(&error, request, settings, journal).await),
+        (Err((error, may_have_given)), made) => {
+            let mut error = Error::from(error);
+            match made {
+                Ok(ends) => error = unmade(error, sides, ends).await,
+                Err(not_made) => journal.error(whole(&not_made)),
+            }
+            Err(if may_have_given {
+                give_back(error, request, settings, journal).await
+            } else {
+                error
+            })
+        }
+    }
+}
+
+/// The kernel makes a link while the thread that asks it waits. So what it takes for the question to leave, some turns of
+/// the event loop, comes first, and ipamd works on it meanwhile.
+async fn after_the_question<T>(made: impl Future<Output = T>) -> T {
+    for _ in 0..TURNS {
+        tokio::task::yield_now().await;
+    }
+    made.await
+}
+
+/// Half of them would do as tonic is now; each takes a microsecond.
+const TURNS: u32 = 12;
+
+/// The kernel did not do its part, though an address was given.
+async fn failed(
+    error: &PodError,
+    request: &AddRequest,
+    settings: &Settings,
+    journal: &mut Journal,
+) -> Error {
+    match error {
+        // A link is there, so its address must stay this attachment's: until the DEL that follows a failed
+        // ADD, or because another ADD of it came in between.
+        PodError::RollBack { .. } | PodError::InterfaceExists(_) => kernel(error),
+        _ => give_back(kernel(error), request, settings, journal).await,
+    }
+}
+
+/// Takes the link away that no address came for.
+async fn unmade(error: Error, sides: &Sides<'_>, ends: Ends) -> Error {
+    match sides.unmake(ends).await {
+        Ok(()) => error,
+        Err(stuck) => {
+            let stuck = whole(&stuck);
+            let details = format!(
+                "{}; and its link is left behind until the sandbox is deleted: {stuck}",
+                error.details
+            );
+            Error { details, ..error }
+        }
+    }
+}
+
+/// Wires the link, with a way out to the family that the pod has no address in where that is wanted.
 async fn wire(
+    sides: &Sides<'_>,
+    ends: Ends,
     netns: &NetNs,
     link: &PodLink,
     settings: &Settings,
     journal: &mut Journal,
 ) -> Result<PodWiring, PodError> {
-    let wiring = pod::connect(netns, link).await?;
+    let wiring = sides.wire(ends, link).await?;
     let Some(egress) = settings.egress_for(&link.addresses) else {
         return Ok(wiring);
     };
@@ -95,7 +156,7 @@ async fn wire(
             journal.debug(format_args!("{egress:?} by the node, as {address}"));
             Ok(wiring)
         }
-        Err(failure) => Err(pod::undo(link, failure).await),
+        Err(failure) => Err(sides.undo(&wiring, failure).await),
     }
 }
 

@@ -3,20 +3,19 @@
 mod check;
 pub mod egress;
 mod present;
+mod wait;
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressFlags;
 use rtnetlink::packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage, State,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage,
 };
-use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use crate::layout::{
@@ -29,7 +28,7 @@ use crate::rtnl::{self, Route, Rtnl, Step, Way};
 use crate::sysctl::{self, IfAbsent, SysctlError};
 
 pub use check::{Expected, Fault, check};
-pub use present::{exists, find};
+pub use present::find;
 
 /// The link to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,82 +108,262 @@ pub enum PodError {
     },
 }
 
-/// Wires a pod: a veth whose pod end is born in `netns`, the pod's addresses, routes and neighbour in it,
-/// and a route and a neighbour for each address on the host. On failure nothing is left. Dropped half-way it
-/// leaves its link, which [`disconnect`] deletes.
+/// The two sides of a pod's link: the pod's network namespace and the node's own, with a netlink socket in each.
+#[derive(Debug)]
+pub struct Sides<'a> {
+    netns: &'a NetNs,
+    host: Rtnl,
+    pod: Rtnl,
+}
+
+/// A link that [`Sides::make`] made: both of its ends are down, and have no address. Whoever drops it without
+/// [`Sides::wire`] or [`Sides::unmake`] leaves it, for [`disconnect`].
+#[derive(Debug)]
+#[must_use]
+pub struct Ends(PodWiring);
+
+/// Wires a pod: makes its link and wires it, in one go.
 ///
 /// # Errors
-/// When the interface exists already, or the kernel refuses a step: the error says which.
+/// As [`Sides::make`] and [`Sides::wire`].
 pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodError> {
+    validate(link)?;
+    let sides = Sides::open(netns)?;
+    let PodLink {
+        container_id,
+        ifname,
+        veth_prefix,
+        ..
+    } = link;
+    let ends = sides.make(veth_prefix, container_id, ifname).await?;
+    sides.wire(ends, link).await
+}
+
+impl<'a> Sides<'a> {
+    /// Opens a socket in each.
+    ///
+    /// # Errors
+    /// When the pod's namespace can't be entered, or the kernel refuses.
+    pub fn open(netns: &'a NetNs) -> Result<Self, PodError> {
+        Ok(Self {
+            netns,
+            host: rtnl::open()?,
+            pod: present::inside(netns)?,
+        })
+    }
+
+    /// Whether the pod has a link of this name, whoever made it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn has(&self, ifname: &str) -> Result<bool, PodError> {
+        Ok(present::get(&self.pod, ifname).await?.is_some())
+    }
+
+    /// Makes the link, a veth whose pod end is born in the pod. It needs no address, so it can be made while one is asked
+    /// for. On failure nothing is left, unless the error is [`PodError::RollBack`].
+    ///
+    /// # Errors
+    /// When the interface exists already, or the kernel refuses.
+    pub async fn make(
+        &self,
+        veth_prefix: &VethPrefix,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<Ends, PodError> {
+        let (host_mac, pod_mac) = layout::link_macs(container_id, ifname);
+        let wiring = PodWiring {
+            host_veth: veth_prefix.host_veth_name(container_id, ifname),
+            host_mac,
+            pod_mac,
+        };
+        let created = match self.create(&wiring, ifname).await {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                // Either end's name is taken. The host's is ours, so an end that is not in this namespace is
+                // what a sandbox of the same id left, and goes.
+                if self.has(ifname).await? {
+                    return Err(PodError::InterfaceExists(ifname.to_owned()));
+                }
+                delete_any(&self.host, veth_prefix, container_id, ifname).await?;
+                self.create(&wiring, ifname).await
+            }
+            created => created,
+        };
+        let made = match created {
+            Ok(()) => {
+                self.prepare(&wiring, veth_prefix, container_id, ifname)
+                    .await
+            }
+            // It refused, so there is nothing.
+            Err(error) if error.errno().is_some() => return Err(error.into()),
+            Err(unanswered) => Err(unanswered.into()),
+        };
+        match made {
+            Ok(()) => Ok(Ends(wiring)),
+            Err(failure) => Err(self.roll_back(&wiring.host_veth, failure).await),
+        }
+    }
+
+    /// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
+    /// afterwards costs two orders of magnitude more.
+    async fn create(&self, wiring: &PodWiring, ifname: &str) -> Result<(), KernelError> {
+        let mut peer = rtnl::named(ifname);
+        peer.attributes.extend([
+            LinkAttribute::Address(wiring.pod_mac.0.to_vec()),
+            LinkAttribute::NetNsFd(self.netns.fd().as_raw_fd()),
+        ]);
+        peer.attributes.extend(ONE_QUEUE);
+        let mut veth = rtnl::named(&wiring.host_veth);
+        veth.attributes.extend([
+            LinkAttribute::Address(wiring.host_mac.0.to_vec()),
+            LinkAttribute::Group(LINK_GROUP),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ]);
+        veth.attributes.extend(ONE_QUEUE);
+        let what = format!(
+            "make the link {} with its other end {ifname} in {}",
+            wiring.host_veth,
+            self.netns.path().display()
+        );
+        let message = RouteNetlinkMessage::NewLink(veth);
+        let made = Step::new(what, message, NLM_F_CREATE | NLM_F_EXCL);
+        self.host.run(vec![made]).await?;
+        Ok(())
+    }
+
+    /// What the host's end needs whatever addresses the pod gets.
+    async fn prepare(
+        &self,
+        wiring: &PodWiring,
+        veth_prefix: &VethPrefix,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<(), PodError> {
+        take_no_advertisements(&wiring.host_veth)?;
+        if *veth_prefix != VethPrefix::default() {
+            let also = layout::host_veth_name(container_id, ifname);
+            let named = rtnl::add_alternative_name(&wiring.host_veth, also);
+            self.host.run(vec![named]).await?;
+        }
+        Ok(())
+    }
+
+    /// Wires the link: the pod's addresses, routes and neighbour, and a route and a neighbour for each address on the host. On
+    /// failure nothing is left, the link neither. Dropped half-way it leaves its link, which [`disconnect`] deletes.
+    ///
+    /// # Errors
+    /// When a pod can't have these addresses, or the kernel refuses a step: the error says which.
+    pub async fn wire(&self, ends: Ends, link: &PodLink) -> Result<PodWiring, PodError> {
+        let Ends(wiring) = ends;
+        let wired = match validate(link) {
+            Ok(()) => self.wire_valid(&wiring, link).await,
+            invalid => invalid,
+        };
+        match wired {
+            Ok(()) => Ok(wiring),
+            Err(failure) => Err(self.roll_back(&wiring.host_veth, failure).await),
+        }
+    }
+
+    /// Deletes a link that was not wired.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub async fn unmake(&self, ends: Ends) -> Result<(), PodError> {
+        delete(&self.host, &ends.0.host_veth).await?;
+        Ok(())
+    }
+
+    /// Deletes the link that [`Sides::wire`] wired, because of a failure after it, which it answers; as
+    /// [`PodError::RollBack`] if the link can't be deleted.
+    pub async fn undo(&self, wiring: &PodWiring, failure: PodError) -> PodError {
+        self.roll_back(&wiring.host_veth, failure).await
+    }
+
+    async fn roll_back(&self, host_veth: &str, failure: PodError) -> PodError {
+        match delete(&self.host, host_veth).await {
+            Ok(_) => failure,
+            Err(roll_back) => PodError::RollBack {
+                host_veth: host_veth.to_owned(),
+                failure: Box::new(failure),
+                roll_back,
+            },
+        }
+    }
+
+    /// Brings both ends up and tells each side how to reach the other.
+    async fn wire_valid(&self, wiring: &PodWiring, link: &PodLink) -> Result<(), PodError> {
+        let Self { netns, host, pod } = self;
+        let ipv6 = link.has(IpAddr::is_ipv6);
+        if ipv6 {
+            quieten(&wiring.host_veth)?;
+            let inside = netns.inside(|| {
+                quieten(&link.ifname)?;
+                // `::1`, which some runtimes take away with all of IPv6.
+                sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)
+            });
+            inside.map_err(PodError::Enter)??;
+        }
+        // One right after the other: an end that is up while the other is not has no carrier, and if the kernel's worker notes
+        // that, it waits for all CPUs with the lock that all wiring needs (dev_deactivate in net/sched/sch_generic.c).
+        let pod_index = raise(pod, &link.ifname, link.mtu, None).await?;
+        let host_index = raise(host, &wiring.host_veth, link.mtu, Some(&link.alias)).await?;
+
+        // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
+        let mut steps = Vec::new();
+        for address in &link.addresses {
+            // The kernel adds a route to an IPv6 address itself, which nothing needs.
+            let flags = match address {
+                IpAddr::V4(_) => AddressFlags::empty(),
+                IpAddr::V6(_) => AddressFlags::Noprefixroute,
+            };
+            steps.push(rtnl::add_address(pod_index, IpNet::from(*address), flags));
+        }
+        if link.has(IpAddr::is_ipv4) {
+            let gateway = POD_GATEWAY.into();
+            let link = Way::Link { index: pod_index };
+            steps.push(to(IpNet::from(gateway), MAIN_TABLE, link).add());
+            let all = Ipv4Net::default().into();
+            steps.extend(way_out(all, gateway, pod_index, wiring));
+        }
+        if ipv6 {
+            // A link-local gateway is behind its link without a route that says so.
+            let all = Ipv6Net::default().into();
+            steps.extend(way_out(all, POD_GATEWAY_V6.into(), pod_index, wiring));
+        }
+        pod.run(steps).await?;
+
+        // Last: from here on the node sends the pod its packets.
+        let mut steps = Vec::new();
+        for address in &link.addresses {
+            let way = Way::Link { index: host_index };
+            let known = rtnl::permanent_neighbour(host_index, *address, wiring.pod_mac);
+            steps.extend([known, to(IpNet::from(*address), PODS_TABLE, way).put()]);
+        }
+        wait::run_and_until_it_sends(host, host_index, steps).await?;
+        for address in link.addresses.iter().filter(|address| address.is_ipv6()) {
+            wait::until_it_receives(pod, *address).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the kernel would take, and then send nothing to the pod, or everything.
+fn validate(link: &PodLink) -> Result<(), PodError> {
+    let mut addresses = link.addresses.iter();
     if link.addresses.is_empty() {
         return Err(PodError::NoAddress);
     }
-    // The kernel takes some of these and then sends nothing to the pod, or everything.
-    if let Some(bad) = link
-        .addresses
-        .iter()
-        .find(|address| !is_host_address(**address))
-    {
+    if let Some(bad) = addresses.find(|address| !is_host_address(**address)) {
         return Err(PodError::BadAddress(*bad));
     }
     if link.has(IpAddr::is_ipv6) && link.mtu < LEAST_MTU_V6 {
         return Err(PodError::MtuTooSmall(link.mtu));
     }
-    let host = rtnl::open()?;
-    let (host_mac, pod_mac) = layout::link_macs(&link.container_id, &link.ifname);
-    let wiring = PodWiring {
-        host_veth: link.host_veth(),
-        host_mac,
-        pod_mac,
-    };
-
-    let created = match create(&host, netns, link, &wiring).await {
-        Err(error) if error.errno() == Some(Errno::EXIST) => {
-            // Either end's name is taken. The host's is ours, so an end that is not in this namespace is
-            // what a sandbox of the same id left, and goes.
-            if exists(netns, &link.ifname).await? {
-                return Err(PodError::InterfaceExists(link.ifname.clone()));
-            }
-            delete_any(&host, &link.veth_prefix, &link.container_id, &link.ifname).await?;
-            create(&host, netns, link, &wiring).await
-        }
-        created => created,
-    };
-    let wired = match created {
-        Ok(()) => wire(&host, netns, link, &wiring).await,
-        // It refused, so there is nothing.
-        Err(error) if error.errno().is_some() => return Err(error.into()),
-        Err(unanswered) => Err(unanswered.into()),
-    };
-    match wired {
-        Ok(()) => Ok(wiring),
-        Err(failure) => Err(roll_back(&host, wiring.host_veth, failure).await),
-    }
-}
-
-/// Deletes the link that [`connect`] made, because of a failure after it, which it answers; as
-/// [`PodError::RollBack`] if the link can't be deleted.
-pub async fn undo(link: &PodLink, failure: PodError) -> PodError {
-    let host_veth = link.host_veth();
-    match rtnl::open() {
-        Ok(host) => roll_back(&host, host_veth, failure).await,
-        Err(roll_back) => PodError::RollBack {
-            host_veth,
-            failure: Box::new(failure),
-            roll_back,
-        },
-    }
-}
-
-async fn roll_back(host: &Rtnl, host_veth: String, failure: PodError) -> PodError {
-    match delete(host, &host_veth).await {
-        Ok(_) => failure,
-        Err(roll_back) => PodError::RollBack {
-            host_veth,
-            failure: Box::new(failure),
-            roll_back,
-        },
-    }
+    Ok(())
 }
 
 /// Unwires a pod by deleting the host's end of its link; routes and neighbours go with it. Needs no network
@@ -202,11 +381,6 @@ pub async fn disconnect(
 }
 
 impl PodLink {
-    fn host_veth(&self) -> String {
-        self.veth_prefix
-            .host_veth_name(&self.container_id, &self.ifname)
-    }
-
     fn has(&self, family: fn(&IpAddr) -> bool) -> bool {
         self.addresses.iter().any(family)
     }
@@ -228,173 +402,6 @@ fn is_host_address(address: IpAddr) -> bool {
 /// then waits for all CPUs, with the lock that all wiring needs, to use one alone (veth_init_queues in drivers/net/veth.c).
 const ONE_QUEUE: [LinkAttribute; 2] =
     [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
-
-/// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
-/// afterwards costs two orders of magnitude more.
-async fn create(
-    host: &Rtnl,
-    netns: &NetNs,
-    link: &PodLink,
-    wiring: &PodWiring,
-) -> Result<(), KernelError> {
-    let mut peer = rtnl::named(&link.ifname);
-    peer.attributes.extend([
-        LinkAttribute::Address(wiring.pod_mac.0.to_vec()),
-        LinkAttribute::Mtu(link.mtu),
-        LinkAttribute::NetNsFd(netns.fd().as_raw_fd()),
-    ]);
-    peer.attributes.extend(ONE_QUEUE);
-    let mut veth = rtnl::named(&wiring.host_veth);
-    veth.attributes.extend([
-        LinkAttribute::Address(wiring.host_mac.0.to_vec()),
-        LinkAttribute::Mtu(link.mtu),
-        LinkAttribute::Group(LINK_GROUP),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ]);
-    veth.attributes.extend(ONE_QUEUE);
-    let what = format!(
-        "make the link {} with its other end {} (MTU {}) in {}",
-        wiring.host_veth,
-        link.ifname,
-        link.mtu,
-        netns.path().display()
-    );
-    let message = RouteNetlinkMessage::NewLink(veth);
-    host.run(vec![Step::new(what, message, NLM_F_CREATE | NLM_F_EXCL)])
-        .await?;
-    Ok(())
-}
-
-/// Brings both ends up and tells each side how to reach the other.
-async fn wire(
-    host: &Rtnl,
-    netns: &NetNs,
-    link: &PodLink,
-    wiring: &PodWiring,
-) -> Result<(), PodError> {
-    let ipv6 = link.has(IpAddr::is_ipv6);
-    if link.veth_prefix != VethPrefix::default() {
-        let also = layout::host_veth_name(&link.container_id, &link.ifname);
-        let named = rtnl::add_alternative_name(&wiring.host_veth, also);
-        host.run(vec![named]).await?;
-    }
-    if ipv6 {
-        quieten(&wiring.host_veth)?;
-    } else {
-        quieten_without_ipv6(&wiring.host_veth)?;
-    }
-    let pod = netns
-        .inside(|| {
-            if ipv6 {
-                quieten(&link.ifname)?;
-                // `::1`, which some runtimes take away with all of IPv6.
-                sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)?;
-            }
-            Ok::<_, PodError>(rtnl::open()?)
-        })
-        .map_err(PodError::Enter)??;
-    // One right after the other: an end that is up while the other is not has no carrier, and if the kernel's worker notes
-    // that, it waits for all CPUs with the lock that all wiring needs (dev_deactivate in net/sched/sch_generic.c).
-    let pod_index = raise(&pod, &link.ifname, None).await?;
-    let host_index = raise(host, &wiring.host_veth, Some(&link.alias)).await?;
-
-    // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
-    let mut steps = Vec::new();
-    for address in &link.addresses {
-        // The kernel adds a route to an IPv6 address itself, which nothing needs.
-        let flags = match address {
-            IpAddr::V4(_) => AddressFlags::empty(),
-            IpAddr::V6(_) => AddressFlags::Noprefixroute,
-        };
-        steps.push(rtnl::add_address(pod_index, IpNet::from(*address), flags));
-    }
-    if link.has(IpAddr::is_ipv4) {
-        let gateway = POD_GATEWAY.into();
-        let link = Way::Link { index: pod_index };
-        steps.push(to(IpNet::from(gateway), MAIN_TABLE, link).add());
-        steps.extend(way_out(
-            Ipv4Net::default().into(),
-            gateway,
-            pod_index,
-            wiring,
-        ));
-    }
-    if ipv6 {
-        // A link-local gateway is behind its link without a route that says so.
-        let all = Ipv6Net::default().into();
-        steps.extend(way_out(all, POD_GATEWAY_V6.into(), pod_index, wiring));
-    }
-    pod.run(steps).await?;
-
-    // Last: from here on the node sends the pod its packets.
-    let mut steps = Vec::new();
-    for address in &link.addresses {
-        let way = Way::Link { index: host_index };
-        steps.push(rtnl::permanent_neighbour(
-            host_index,
-            *address,
-            wiring.pod_mac,
-        ));
-        steps.push(to(IpNet::from(*address), PODS_TABLE, way).put());
-    }
-    host.run(steps).await?;
-    until_it_sends(host, host_index).await?;
-    for address in link.addresses.iter().filter(|address| address.is_ipv6()) {
-        until_it_receives(&pod, *address).await?;
-    }
-    Ok(())
-}
-
-/// Waits until the pod takes what is sent to an IPv6 address of it. The kernel adds the local route to one by a worker of
-/// its own, also without duplicate address detection (`addrconf_dad_work`), and until then drops what comes.
-async fn until_it_receives(pod: &Rtnl, address: IpAddr) -> Result<(), KernelError> {
-    for _ in 0..PATIENCE_MS {
-        let mut route = RouteMessage::default();
-        route.header.address_family = AddressFamily::Inet6;
-        route.header.destination_prefix_length = IpNet::from(address).prefix_len();
-        let to = RouteAttribute::Destination(address.into());
-        route.attributes.push(to);
-        let what = format!("find the way to {address}");
-        let asked = Step::new(what, RouteNetlinkMessage::GetRoute(route), 0);
-        let found = pod.run(vec![asked]).await?;
-        let is_local = |reply: &RouteNetlinkMessage| match reply {
-            RouteNetlinkMessage::NewRoute(route) => route.header.kind == RouteType::Local,
-            _ => false,
-        };
-        if found.iter().any(is_local) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    Ok(())
-}
-
-/// Waits until the host's end sends what it is given. It had no carrier until the pod's end came up, and the kernel drops all
-/// that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c): soon as a rule, but later
-/// than the answer to a pod's first packet where the CPUs are busy. Since Linux 6.8 the question itself has it noted.
-async fn until_it_sends(host: &Rtnl, index: u32) -> Result<(), KernelError> {
-    let up = LinkAttribute::OperState(State::Up);
-    for _ in 0..PATIENCE_MS {
-        let asked = rtnl::get_link("find the host's end", rtnl::indexed(index));
-        let found = host.run(vec![asked]).await?;
-        let is_up = |reply: &RouteNetlinkMessage| match reply {
-            RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&up),
-            _ => false,
-        };
-        if found.iter().any(is_up) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    // Still not: it will, and no pod is refused for it.
-    Ok(())
-}
-
-/// How long the kernel's workers are waited for, in milliseconds.
-const PATIENCE_MS: u32 = 200;
 
 /// All that the pod sends goes to the gateway, which is the host's end of its link.
 fn way_out(all: IpNet, gateway: IpAddr, index: u32, wiring: &PodWiring) -> [Step; 2] {
@@ -419,26 +426,26 @@ fn quieten(link: &str) -> Result<(), SysctlError> {
     sysctl::set_all(&format!("ipv6/conf/{link}"), &settings, "0", IfAbsent::Fail)
 }
 
-/// For the node's end of a link without IPv6, which the kernel has all the same: it must not take router advertisements.
-/// Nobody but the node could send the pod any, and a look at the settings in a pod's namespace makes the same
-/// look of all others slower ([`sysctl::set_all`]): so that end is left as it is.
-fn quieten_without_ipv6(link: &str) -> Result<(), SysctlError> {
+/// For the node's end of a link, which has IPv6 also if the pod has none: it must not take router advertisements. Nobody but
+/// the node could send the pod any, and a look at the settings in a pod's namespace makes the same look of
+/// all others slower ([`sysctl::set_all`]): so that end is left as it is where the pod has no IPv6.
+fn take_no_advertisements(link: &str) -> Result<(), SysctlError> {
     let folder = format!("ipv6/conf/{link}");
     sysctl::set_all(&folder, &["accept_ra"], "0", IfAbsent::Skip)
 }
 
 /// Brings a new link up, and returns its index.
-async fn raise(side: &Rtnl, name: &str, alias: Option<&str>) -> Result<u32, KernelError> {
+async fn raise(side: &Rtnl, name: &str, mtu: u32, alias: Option<&str>) -> Result<u32, KernelError> {
     let mut prepared = rtnl::named(name);
-    prepared.attributes.push(rtnl::no_link_local());
+    let settings = [rtnl::no_link_local(), LinkAttribute::Mtu(mtu)];
+    prepared.attributes.extend(settings);
     if let Some(alias) = alias {
-        prepared
-            .attributes
-            .push(LinkAttribute::IfAlias(cut(alias).to_owned()));
+        let alias = LinkAttribute::IfAlias(cut(alias).to_owned());
+        prepared.attributes.push(alias);
     }
     let found = side
         .run(vec![
-            rtnl::set_link(format!("prepare link {name}"), prepared),
+            rtnl::set_link(format!("prepare link {name} (MTU {mtu})"), prepared),
             rtnl::set_link(format!("bring up link {name}"), rtnl::up(rtnl::named(name))),
             rtnl::get_link(format!("find link {name}"), rtnl::named(name)),
         ])

@@ -10,7 +10,8 @@ use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressMessage, AddressScope,
 };
 use rtnetlink::packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage, Prop,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkMessage, Prop,
 };
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
@@ -79,7 +80,14 @@ pub(crate) fn add_alternative_name(name: &str, also: String) -> Step {
 }
 
 pub(crate) fn get_link(what: impl Into<String>, link: LinkMessage) -> Step {
-    Step::new(what, RouteNetlinkMessage::GetLink(link), 0)
+    Step::new(what, links(link), 0)
+}
+
+/// Asks for a link, or for all. Without their counters, which take most of the kernel's time for it.
+pub(crate) fn links(mut asked: LinkMessage) -> RouteNetlinkMessage {
+    let without = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    asked.attributes.push(without);
+    RouteNetlinkMessage::GetLink(asked)
 }
 
 pub(crate) fn delete_link(what: impl Into<String>, link: LinkMessage) -> Step {

@@ -14,14 +14,6 @@ use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Rtnl};
 
-/// Whether the pod has a link of this name, whoever made it.
-///
-/// # Errors
-/// When the namespace can't be entered, or the kernel refuses.
-pub async fn exists(netns: &NetNs, ifname: &str) -> Result<bool, PodError> {
-    Ok(get(&inside(netns)?, ifname).await?.is_some())
-}
-
 /// The wiring, if the pod's link stands as [`connect`](super::connect) makes it: both ends are up, with the
 /// MACs that the container's id gives and this MTU, the pod's end has these addresses and no others, and the
 /// host has a route to each, which is the last thing that `connect` makes.

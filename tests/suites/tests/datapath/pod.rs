@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use datapath::layout::{LINK_GROUP, PODS_TABLE, host_veth_name};
-use datapath::pod::{PodError, PodLink};
+use datapath::pod::{PodError, PodLink, Sides};
 use datapath::{NetNs, NetNsError};
 use serde_json::Value;
 
@@ -204,7 +204,7 @@ fn rolled_back() -> Result<()> {
     const UP: &str = "link set other up";
     let cases = [
         Failing {
-            step: "make the link weir",
+            step: "prepare link eth0 (MTU 70000)",
             before: &[],
             link: |link| link.mtu = 70_000,
         },
@@ -359,7 +359,8 @@ fn found() -> Result<()> {
     };
     let exists = |name: &'static str| {
         world.node.block_on(|| async {
-            Ok(datapath::pod::exists(&NetNs::open(pod.ns.path())?, name).await?)
+            let netns = NetNs::open(pod.ns.path())?;
+            Ok(Sides::open(&netns)?.has(name).await?)
         })
     };
     ensure!(find(&pod.link)?.as_ref() == Some(&pod.wiring));

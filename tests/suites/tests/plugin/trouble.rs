@@ -29,6 +29,10 @@ pub(crate) const TESTS: &[Test] = &[
         "ipamd_silent_is_code_11_at_the_deadline_and_the_address_goes_back",
         silent,
     ),
+    (
+        "the_link_is_made_while_ipamd_is_asked_and_goes_with_the_question",
+        made_meanwhile,
+    ),
     ("something_else_on_the_socket_ends_at_the_deadline", no_grpc),
     (
         "an_answer_that_makes_no_sense_gives_the_address_back",
@@ -273,6 +277,30 @@ fn silent() {
     assert_nothing_left(&ipamd, &pod);
     // It may have given an address in its last moment.
     assert_eq!(ipamd.state().calls, ["Add c0ffee/eth0", "Del c0ffee/eth0"]);
+}
+
+fn made_meanwhile() {
+    let ipamd = FakeIpamd::start();
+    let pod = PodNetNs::new();
+    ipamd.state().on_add = Mood::Hanging;
+    let call = add(&ipamd, &pod).field("addTimeoutSeconds", json!(2));
+    std::thread::scope(|scope| {
+        let outcome = scope.spawn(|| call.run());
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while host_links() == ["lo"] {
+            assert!(Instant::now() < deadline, "there is no link");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Nothing can use it yet.
+        let eth0 = pod.ip(&["addr", "show", "dev", "eth0"]);
+        assert_eq!(eth0[0]["operstate"], "DOWN", "{eth0}");
+        assert_eq!(eth0[0]["addr_info"], json!([]), "{eth0}");
+        outcome
+            .join()
+            .unwrap()
+            .assert_error(11, &["did not answer"]);
+    });
+    assert_nothing_left(&ipamd, &pod);
 }
 
 fn no_grpc() {
