@@ -154,7 +154,7 @@ impl Host {
         let begin = Instant::now();
         let mut pause = FIRST;
         loop {
-            let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+            let request = rtnl::links(LinkMessage::default());
             let links = self.rtnl.dump("list the links", request).await?;
             let mut links = links.into_iter().filter_map(Link::read);
             if let Some(link) = links.find(|link| link.is_eni(mac)) {

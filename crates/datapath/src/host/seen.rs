@@ -43,7 +43,7 @@ impl Seen {
 impl Host {
     /// Lists that changed while they were read are read again, and are an error if that does not help.
     pub(super) async fn see(&self, enis: &[EniPlan]) -> Result<Seen, HostError> {
-        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let request = rtnl::links(LinkMessage::default());
         let links = self.rtnl.dump("list the links", request).await?;
         let mut seen = Seen {
             links: links.into_iter().filter_map(Link::read).collect(),
