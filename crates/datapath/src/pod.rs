@@ -309,8 +309,9 @@ impl<'a> Sides<'a> {
         }
         // One right after the other: an end that is up while the other is not has no carrier, and if the kernel's worker notes
         // that, it waits for all CPUs with the lock that all wiring needs (dev_deactivate in net/sched/sch_generic.c).
-        let pod_index = raise(pod, &link.ifname, link.mtu, None).await?;
-        let host_index = raise(host, &wiring.host_veth, link.mtu, Some(&link.alias)).await?;
+        let pod_end = raise(pod, &link.ifname, link.mtu, None).await?;
+        let host_end = raise(host, &wiring.host_veth, link.mtu, Some(&link.alias)).await?;
+        let (pod_index, host_index) = (pod_end.header.index, host_end.header.index);
 
         // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
         let mut steps = Vec::new();
@@ -343,7 +344,8 @@ impl<'a> Sides<'a> {
             let known = rtnl::permanent_neighbour(host_index, *address, wiring.pod_mac);
             steps.extend([known, to(IpNet::from(*address), PODS_TABLE, way).put()]);
         }
-        wait::run_and_until_it_sends(host, host_index, steps).await?;
+        host.run(steps).await?;
+        wait::until_it_sends(host, host_end).await?;
         for address in link.addresses.iter().filter(|address| address.is_ipv6()) {
             wait::until_it_receives(pod, *address).await?;
         }
@@ -434,8 +436,13 @@ fn take_no_advertisements(link: &str) -> Result<(), SysctlError> {
     sysctl::set_all(&folder, &["accept_ra"], "0", IfAbsent::Skip)
 }
 
-/// Brings a new link up, and returns its index.
-async fn raise(side: &Rtnl, name: &str, mtu: u32, alias: Option<&str>) -> Result<u32, KernelError> {
+/// Brings a new link up, and returns it.
+async fn raise(
+    side: &Rtnl,
+    name: &str,
+    mtu: u32,
+    alias: Option<&str>,
+) -> Result<LinkMessage, KernelError> {
     let mut prepared = rtnl::named(name);
     let settings = [rtnl::no_link_local(), LinkAttribute::Mtu(mtu)];
     prepared.attributes.extend(settings);
@@ -443,15 +450,16 @@ async fn raise(side: &Rtnl, name: &str, mtu: u32, alias: Option<&str>) -> Result
         let alias = LinkAttribute::IfAlias(cut(alias).to_owned());
         prepared.attributes.push(alias);
     }
+    let what = format!("find link {name}");
     let found = side
         .run(vec![
             rtnl::set_link(format!("prepare link {name} (MTU {mtu})"), prepared),
             rtnl::set_link(format!("bring up link {name}"), rtnl::up(rtnl::named(name))),
-            rtnl::get_link(format!("find link {name}"), rtnl::named(name)),
+            rtnl::get_link(what.clone(), rtnl::named(name)),
         ])
         .await?;
-    rtnl::index_of(&found).ok_or_else(|| KernelError::Refused {
-        what: format!("find link {name}"),
+    rtnl::link_of(found).ok_or_else(|| KernelError::Refused {
+        what,
         errno: Errno::NODEV,
         text: String::new(),
     })

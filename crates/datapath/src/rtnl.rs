@@ -94,10 +94,10 @@ pub(crate) fn delete_link(what: impl Into<String>, link: LinkMessage) -> Step {
     Step::new(what, RouteNetlinkMessage::DelLink(link), 0)
 }
 
-/// The index of the only link in `replies`.
-pub(crate) fn index_of(replies: &[RouteNetlinkMessage]) -> Option<u32> {
-    replies.iter().find_map(|reply| match reply {
-        RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+/// The only link in `replies`.
+pub(crate) fn link_of(replies: Vec<RouteNetlinkMessage>) -> Option<LinkMessage> {
+    replies.into_iter().find_map(|reply| match reply {
+        RouteNetlinkMessage::NewLink(link) => Some(link),
         _ => None,
     })
 }

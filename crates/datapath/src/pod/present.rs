@@ -2,7 +2,6 @@
 
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::route::RouteAttribute;
 use rustix::io::Errno;
@@ -59,10 +58,7 @@ pub(super) fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {
 pub(super) async fn get(side: &Rtnl, name: &str) -> Result<Option<LinkMessage>, KernelError> {
     let asked = rtnl::get_link(format!("find link {name}"), rtnl::named(name));
     match side.run(vec![asked]).await {
-        Ok(found) => Ok(found.into_iter().find_map(|reply| match reply {
-            RouteNetlinkMessage::NewLink(link) => Some(link),
-            _ => None,
-        })),
+        Ok(found) => Ok(rtnl::link_of(found)),
         Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }

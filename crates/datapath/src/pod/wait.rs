@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rtnetlink::packet_route::link::{LinkAttribute, State};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, State};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -14,27 +14,22 @@ use crate::rtnl::{self, Rtnl, Step};
 /// How long they are waited for, in milliseconds.
 const PATIENCE_MS: u32 = 200;
 
-/// Takes the steps, and waits until the host's end sends what it is given. It had no carrier until the pod's end came up, and
-/// the kernel drops all that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c):
+/// Waits until the host's end, seen last as `end`, sends what it is given. It had no carrier until the pod's end came up, and the
+/// kernel drops all that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c):
 /// soon as a rule, but later than the answer to a pod's first packet where the CPUs are busy. Since Linux 6.8
 /// the question itself has it noted.
-pub(super) async fn run_and_until_it_sends(
-    host: &Rtnl,
-    index: u32,
-    mut steps: Vec<Step>,
-) -> Result<(), KernelError> {
+pub(super) async fn until_it_sends(host: &Rtnl, mut end: LinkMessage) -> Result<(), KernelError> {
     let up = LinkAttribute::OperState(State::Up);
-    let sends = |reply: &RouteNetlinkMessage| match reply {
-        RouteNetlinkMessage::NewLink(link) => link.attributes.contains(&up),
-        _ => false,
-    };
+    let index = end.header.index;
     for _ in 0..PATIENCE_MS {
-        steps.push(rtnl::get_link("find the host's end", rtnl::indexed(index)));
-        if host.run(steps).await?.iter().any(sends) {
-            return Ok(());
+        if end.attributes.contains(&up) {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
-        steps = Vec::new();
+        let asked = rtnl::get_link("find the host's end", rtnl::indexed(index));
+        if let Some(found) = rtnl::link_of(host.run(vec![asked]).await?) {
+            end = found;
+        }
     }
     // Still not: it will, and no pod is refused for it.
     Ok(())

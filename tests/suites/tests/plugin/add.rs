@@ -12,7 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("ipamd_learns_who_asks_and_how_long_it_waits", asks),
     ("each_version_gets_its_shape", versions),
     ("a_pod_may_have_both_families_or_ipv6_alone", families),
-    ("the_mtu_of_the_configuration_wins", mtu),
+    ("the_mtu_is_the_configurations_or_else_what_ipamd_says", mtu),
     ("what_plugins_before_made_is_kept", chained),
     (
         "an_add_repeated_for_the_same_sandbox_answers_the_same",
@@ -197,12 +197,20 @@ fn mtu() {
     let ipamd = FakeIpamd::start();
     let pod = PodNetNs::new();
     let call = Call::new("ADD", &ipamd, &pod.path(), "c0ffee").field("mtu", json!(1400));
+    assert_mtu(&ipamd, &pod, call, 1400);
+    // And ipamd's over the usual.
+    ipamd.state().spoil = Some(|answer| answer.mtu = 1300);
+    let call = Call::new("ADD", &ipamd, &pod.path(), "c0ffee");
+    assert_mtu(&ipamd, &pod, call, 1300);
+}
+
+fn assert_mtu(ipamd: &FakeIpamd, pod: &PodNetNs, call: Call, mtu: u32) {
     let result = call.field("cniVersion", json!("1.1.0")).run().result();
     let host_veth = result["interfaces"][0]["name"].as_str().unwrap();
-    assert_eq!(result["interfaces"][1]["mtu"], 1400);
-    assert_eq!(pod.ip(&["link", "show", "dev", "eth0"])[0]["mtu"], 1400);
-    assert_eq!(ip(&["link", "show", "dev", host_veth])[0]["mtu"], 1400);
-    del(&ipamd, &pod, "c0ffee");
+    assert_eq!(result["interfaces"][1]["mtu"], mtu);
+    assert_eq!(pod.ip(&["link", "show", "dev", "eth0"])[0]["mtu"], mtu);
+    assert_eq!(ip(&["link", "show", "dev", host_veth])[0]["mtu"], mtu);
+    del(ipamd, pod, "c0ffee");
 }
 
 fn chained() {
