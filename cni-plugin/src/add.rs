@@ -60,7 +60,7 @@ async fn make(
         grant.addresses, grant.mtu
     ));
     let link = pod_link(request, settings, grant);
-    match wire(&sides, ends, &netns, &link, settings, journal).await {
+    match wire(&sides, ends, &link, settings, journal).await {
         Ok(wiring) => Ok(result(request, &link, &wiring)),
         Err(error) => Err(failed(&error, request, settings, journal).await),
     }
@@ -142,7 +142,6 @@ async fn unmade(error: Error, sides: &Sides<'_>, ends: Ends) -> Error {
 async fn wire(
     sides: &Sides<'_>,
     ends: Ends,
-    netns: &NetNs,
     link: &PodLink,
     settings: &Settings,
     journal: &mut Journal,
@@ -151,7 +150,7 @@ async fn wire(
     let Some(egress) = settings.egress_for(&link.addresses) else {
         return Ok(wiring);
     };
-    match egress::connect(netns, &link.ifname, &wiring, egress).await {
+    match egress::connect(sides, &link.ifname, &wiring, egress).await {
         Ok(address) => {
             journal.debug(format_args!("{egress:?} by the node, as {address}"));
             Ok(wiring)

@@ -200,7 +200,7 @@ impl<'a> Sides<'a> {
         };
         match made {
             Ok(()) => Ok(Ends(wiring)),
-            Err(failure) => Err(self.roll_back(&wiring.host_veth, failure).await),
+            Err(failure) => Err(self.undo(&wiring, failure).await),
         }
     }
 
@@ -264,7 +264,7 @@ impl<'a> Sides<'a> {
         };
         match wired {
             Ok(()) => Ok(wiring),
-            Err(failure) => Err(self.roll_back(&wiring.host_veth, failure).await),
+            Err(failure) => Err(self.undo(&wiring, failure).await),
         }
     }
 
@@ -277,17 +277,12 @@ impl<'a> Sides<'a> {
         Ok(())
     }
 
-    /// Deletes the link that [`Sides::wire`] wired, because of a failure after it, which it answers; as
-    /// [`PodError::RollBack`] if the link can't be deleted.
+    /// Deletes a link because of a failure, which it answers; as [`PodError::RollBack`] if the link can't be deleted.
     pub async fn undo(&self, wiring: &PodWiring, failure: PodError) -> PodError {
-        self.roll_back(&wiring.host_veth, failure).await
-    }
-
-    async fn roll_back(&self, host_veth: &str, failure: PodError) -> PodError {
-        match delete(&self.host, host_veth).await {
+        match delete(&self.host, &wiring.host_veth).await {
             Ok(_) => failure,
             Err(roll_back) => PodError::RollBack {
-                host_veth: host_veth.to_owned(),
+                host_veth: wiring.host_veth.clone(),
                 failure: Box::new(failure),
                 roll_back,
             },

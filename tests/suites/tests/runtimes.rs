@@ -46,29 +46,24 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .collect();
-    let mut of_containerd = Release::ALL.map(|release| (release, pods::tests(release)));
+    let mut of_containerd: Vec<(Vec<Trial>, Works)> = Vec::new();
     // Go's module proxy is not to be reached from within the sandbox.
-    if !std::env::args().any(|argument| argument == "--list") {
-        if let Err(why) = programs::install() {
-            let of_containerd = of_containerd.iter_mut();
-            tests.extend(of_containerd.flat_map(|(_, tests)| std::mem::take(tests)));
-            tests = skipped(SUITE, tests, &why);
-        }
-        for (release, of_release) in &mut of_containerd {
-            if !of_release.is_empty()
-                && let Err(why) = release.install()
-            {
-                tests.extend(skipped(SUITE, std::mem::take(of_release), &why));
+    let installs = !std::env::args().any(|argument| argument == "--list");
+    if installs && let Err(why) = programs::install() {
+        tests.extend(Release::ALL.into_iter().flat_map(pods::tests));
+        tests = skipped(SUITE, tests, &why);
+    } else {
+        for release in Release::ALL {
+            let of_release = pods::tests(release);
+            if installs && let Err(why) = release.install() {
+                tests.extend(skipped(SUITE, of_release, &why));
+            } else {
+                let works = move || containerd::works_here(release);
+                of_containerd.push((of_release, Box::new(works)));
             }
         }
     }
-    let of_containerd = of_containerd.into_iter();
-    let of_containerd = of_containerd.filter(|(_, tests)| !tests.is_empty());
-    let more = of_containerd.map(|(release, tests)| {
-        let works: Works = Box::new(move || containerd::works_here(release));
-        (tests, works)
-    });
-    let outcome = run_with(SUITE, tests, more.collect());
+    let outcome = run_with(SUITE, tests, of_containerd);
     match containerd::remove_cgroups() {
         Ok(()) => outcome,
         Err(error) => {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::check::{Expected, Fault, knows, leads, neighbours, routes};
 use super::present::{addresses_of, get, inside};
-use super::{MAIN_TABLE, PodError, PodWiring, quieten, to, way_out};
+use super::{MAIN_TABLE, PodError, PodWiring, Sides, quieten, to, way_out};
 use crate::layout::{self, LEAST_MTU_V6, POD_GATEWAY, POD_GATEWAY_V6};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
@@ -93,26 +93,26 @@ pub(super) fn is_local(net: &IpNet) -> bool {
         .any(|egress| egress.range().contains(&net.addr()))
 }
 
-/// Gives a pod that [`connect`](super::connect) has wired an address of the range, the first that no other pod has,
+/// Gives a pod that [`Sides::wire`] has wired an address of the range, the first that no other pod has,
 /// and answers it. On failure the link may have some of it: delete it.
 ///
 /// # Errors
 /// When all addresses are taken, the link has no IPv6 for its MTU, or the kernel refuses a step.
 pub async fn connect(
-    netns: &NetNs,
+    sides: &Sides<'_>,
     ifname: &str,
     wiring: &PodWiring,
     egress: Egress,
 ) -> Result<IpAddr, PodError> {
-    let (host, pod) = (rtnl::open()?, inside(netns)?);
-    let host_index = link(&host, &wiring.host_veth).await?.header.index;
-    let pod_link = link(&pod, ifname).await?;
+    let Sides { netns, host, pod } = sides;
+    let host_index = link(host, &wiring.host_veth).await?.header.index;
+    let pod_link = link(pod, ifname).await?;
     let pod_index = pod_link.header.index;
     if egress == Egress::V6 {
         allow_ipv6(netns, ifname, wiring, &pod_link)?;
     }
 
-    let address = claim(&host, host_index, wiring, egress).await?;
+    let address = claim(host, host_index, wiring, egress).await?;
     let gateway = egress.gateway();
     let mut steps = vec![rtnl::add_address(
         pod_index,

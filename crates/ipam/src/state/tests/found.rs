@@ -1,6 +1,6 @@
 //! What the searches found, one rule each.
 
-use super::look::{carry_out, granted, is_call};
+use super::look::{carry_out, granted, is_call, second};
 use super::world::{COOLDOWN, Fate, World, fresh, targets};
 use crate::*;
 
@@ -134,18 +134,13 @@ fn an_eni_that_is_shown_and_not_found_is_asked_about_less_and_less_often() {
     world.until_to_do(|effect| is_call(effect, modify));
     let before = world.asked.len();
     for _ in 0..1_800 {
-        while let Some(it) = world.todo.first() {
-            let fate = if is_call(it, modify) {
+        second(&mut world, |it| {
+            if is_call(it, modify) {
                 Fate::Fails(CallErrorKind::NotFound)
             } else {
                 Fate::Works
-            };
-            world.carry_out(0, fate);
-        }
-        while !world.replies.is_empty() {
-            world.deliver(0);
-        }
-        world.advance(1_000);
+            }
+        });
     }
     let asked = world.asked.len() - before;
     assert!(asked < 60, "{asked} calls in half an hour");

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::look::{carry_out, is_call, only};
-use super::world::{COOLDOWN, Fate, World, sandbox, settings, targets};
+use super::world::{COOLDOWN, Fate, World, sandbox, targets};
 use crate::CallErrorKind::*;
 use crate::*;
 
@@ -165,12 +165,7 @@ fn nothing_is_unrouted_while_the_node_is_prepared() {
 
 #[test]
 fn what_leaves_does_not_count_to_the_minimum() {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(1),
-        minimum_ip: Some(2),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, false, warm));
+    let mut world = World::started(targets(1, 2));
     for n in 0..2 {
         world.add(n, 60_000);
     }

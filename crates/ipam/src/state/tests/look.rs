@@ -61,6 +61,18 @@ pub(super) fn carry_out(world: &mut World, what: impl Fn(&Effect) -> bool, fate:
     world.deliver(world.replies.len().wrapping_sub(1));
 }
 
+/// A second in which all that is to do is done, each with its fate, and all replies come.
+pub(super) fn second(world: &mut World, fate: impl Fn(&Effect) -> Fate) {
+    while let Some(effect) = world.todo.first() {
+        let fate = fate(effect);
+        world.carry_out(0, fate);
+    }
+    while !world.replies.is_empty() {
+        world.deliver(0);
+    }
+    world.advance(1_000);
+}
+
 pub(super) fn is_call(effect: &Effect, action: &str) -> bool {
     matches!(effect, Effect::Call(_, call) if call.action() == action)
 }

@@ -1,7 +1,7 @@
 //! Who waits for what an ENI in trouble will have, and who waits in vain.
 
 use super::look::{carry_out, granted, refused};
-use super::world::{Fate, World, fresh, node, settings};
+use super::world::{Fate, World, fresh, node, settings, warm_ips};
 use crate::CallErrorKind::Other;
 use crate::*;
 
@@ -19,11 +19,7 @@ fn assigns(effect: &Effect) -> bool {
 
 /// Nothing but what who waits needs, on an instance that has one ENI and may have no more.
 fn alone(families: Families, delegation: bool, prefixes: bool) -> World {
-    let nothing = Warm::Targets(WarmTargets {
-        ip: Some(0),
-        minimum_ip: Some(0),
-        ..WarmTargets::default()
-    });
+    let nothing = warm_ips(0, 0);
     let mut node = node();
     node.limits.enis_per_card = vec![1];
     node.limits.prefixes = prefixes;

@@ -102,12 +102,15 @@ pub(super) fn node() -> Node {
 }
 
 pub(super) fn targets(warm_ip: u32, minimum_ip: u32) -> Settings {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(warm_ip),
-        minimum_ip: Some(minimum_ip),
+    settings(Families::V4, false, warm_ips(warm_ip, minimum_ip))
+}
+
+pub(super) fn warm_ips(warm: u32, minimum: u32) -> Warm {
+    Warm::Targets(WarmTargets {
+        ip: Some(warm),
+        minimum_ip: Some(minimum),
         ..WarmTargets::default()
-    });
-    settings(Families::V4, false, warm)
+    })
 }
 
 pub(super) fn settings(families: Families, delegation: bool, warm: Warm) -> Settings {

@@ -2,6 +2,29 @@
 
 use super::*;
 
+/// A node that holds prefixes, and keeps so many addresses warm.
+fn with_prefixes(warm_ip: u32) -> World {
+    let warm = Warm::Targets(WarmTargets {
+        ip: Some(warm_ip),
+        ..WarmTargets::default()
+    });
+    World::started(settings(Families::V4, true, warm))
+}
+
+/// What EC2 has assigned to the primary ENI, in a reply under way, is this and not what it was.
+fn gives_instead(world: &mut World, slot: IpNet) {
+    let assigned = |reply: &mut Event| match reply {
+        Event::CallDone {
+            outcome: Ok(CallReply::Assigned(slots)),
+            ..
+        } => Some(std::mem::replace(&mut slots[0], slot)),
+        _ => None,
+    };
+    let net = world.replies.iter_mut().find_map(assigned).expect("one");
+    world.eni("eni-0").slots.retain(|it| *it != net);
+    world.eni("eni-0").slots.push(slot);
+}
+
 #[test]
 fn what_cooled_on_an_eni_that_is_not_ours_any_more_is_forgotten_when_it_has_cooled() {
     let mut world = World::started(settings(Families::V4, false, warm_enis(1)));
@@ -39,11 +62,7 @@ fn what_cooled_on_an_eni_that_is_not_ours_any_more_is_forgotten_when_it_has_cool
 
 #[test]
 fn an_address_that_comes_alone_and_was_of_a_prefix_that_was_taken_away_keeps_its_owner() {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(2),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, true, warm));
+    let mut world = with_prefixes(2);
     world.add(0, 90_000);
     world.calm();
     let grant = world.state.grant_of(&sandbox(0)).expect("a grant");
@@ -68,11 +87,7 @@ fn an_address_that_comes_alone_and_was_of_a_prefix_that_was_taken_away_keeps_its
 
 #[test]
 fn a_prefix_that_was_taken_away_unseen_ends_when_ec2_gives_an_address_of_it() {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(1),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, true, warm));
+    let mut world = with_prefixes(1);
     let prefix = world.eni("eni-0").slots[0];
     world.fragmented = true;
     for n in 0..16 {
@@ -217,16 +232,7 @@ fn an_address_that_went_from_one_eni_to_another_stays_there_over_a_restart_with_
         world.add(n, 90_000);
     }
     world.go_on_until(|world| !world.replies.is_empty());
-    let assigned = |reply: &mut Event| match reply {
-        Event::CallDone {
-            outcome: Ok(CallReply::Assigned(slots)),
-            ..
-        } => Some(std::mem::replace(&mut slots[0], moved)),
-        _ => None,
-    };
-    let net = world.replies.iter_mut().find_map(assigned).expect("one");
-    world.eni("eni-0").slots.retain(|it| *it != net);
-    world.eni("eni-0").slots.push(moved);
+    gives_instead(&mut world, moved);
     world.calm();
     // ipamd dies, and what it sees first is older.
     world.crash(false);
@@ -283,16 +289,7 @@ fn what_was_given_back_without_a_word_and_comes_again_does_not_leave_any_more() 
         matches!(outcome, Some(CallReply::Assigned(_)))
     };
     world.go_on_until(|world| world.replies.iter().any(comes));
-    let assigned = |reply: &mut Event| match reply {
-        Event::CallDone {
-            outcome: Ok(CallReply::Assigned(slots)),
-            ..
-        } => Some(std::mem::replace(&mut slots[0], gone)),
-        _ => None,
-    };
-    let net = world.replies.iter_mut().find_map(assigned).expect("one");
-    world.eni("eni-0").slots.retain(|it| *it != net);
-    world.eni("eni-0").slots.push(gone);
+    gives_instead(&mut world, gone);
     for _ in 0..20 {
         world.calm();
         world.advance(10_000);
@@ -307,11 +304,7 @@ fn what_was_given_back_without_a_word_and_comes_again_does_not_leave_any_more() 
 
 #[test]
 fn an_address_of_a_prefix_that_comes_again_in_an_older_view_is_its_owners_and_not_free() {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(2),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, true, warm));
+    let mut world = with_prefixes(2);
     for n in 0..2 {
         world.add(n, 90_000);
     }

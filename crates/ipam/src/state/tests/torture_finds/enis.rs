@@ -16,12 +16,7 @@ fn an_eni_that_was_too_young_to_go_goes_when_it_is_old_enough() {
 #[test]
 fn with_two_families_a_link_that_is_slow_to_come_is_waited_for() {
     // Nothing but what who waits needs.
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(0),
-        minimum_ip: Some(0),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::Dual, false, warm));
+    let mut world = World::started(settings(Families::Dual, false, warm_ips(0, 0)));
     for n in 0..6 {
         world.add(n, 90_000);
     }
@@ -128,12 +123,7 @@ fn an_attachment_that_was_given_up_and_came_is_taken_off_and_its_eni_deleted() {
 
 #[test]
 fn what_was_too_much_only_once_a_link_was_mended_is_given_back() {
-    let warm = Warm::Targets(WarmTargets {
-        ip: Some(1),
-        minimum_ip: Some(3),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, false, warm));
+    let mut world = World::started(targets(1, 3));
     for n in 0..3 {
         world.add(n, 90_000);
     }

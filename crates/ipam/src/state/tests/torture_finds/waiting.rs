@@ -31,12 +31,7 @@ fn an_add_that_nobody_was_told_of_moves_when_its_eni_is_not_ours_any_more() {
 
 #[test]
 fn a_subnet_that_may_lack_prefixes_or_addresses_is_asked_for_addresses() {
-    let nothing = Warm::Targets(WarmTargets {
-        ip: Some(0),
-        minimum_ip: Some(0),
-        ..WarmTargets::default()
-    });
-    let mut world = World::started(settings(Families::V4, true, nothing));
+    let mut world = World::started(settings(Families::V4, true, warm_ips(0, 0)));
     for n in 0..3 {
         world.add(n, 90_000);
     }
@@ -82,19 +77,10 @@ fn a_pool_that_nobody_asks_anything_of_finds_out_that_ec2_works_again() {
         let mut world = World::started(targets(2, 0));
         world.add(0, 60_000);
         for _ in 0..minutes * 60 {
-            while let Some(effect) = world.todo.first() {
-                let fails = matches!(effect, Effect::Call(..));
-                let fate = if fails {
-                    Fate::Fails(CallErrorKind::Unavailable)
-                } else {
-                    Fate::Works
-                };
-                world.carry_out(0, fate);
-            }
-            while !world.replies.is_empty() {
-                world.deliver(0);
-            }
-            world.advance(1_000);
+            second(&mut world, |effect| match effect {
+                Effect::Call(..) => Fate::Fails(CallErrorKind::Unavailable),
+                _ => Fate::Works,
+            });
         }
         assert_ne!(world.state.view().mode, Mode::Normal);
         for _ in 0..30 {
