@@ -13,7 +13,8 @@ use crate::workspace;
 ///
 /// Each is built by itself, so that neither gets the other's features, with its own profile (`dist` and
 /// `plugin` in Cargo.toml), and linked statically: they run on a node with any C library and in an image
-/// without one. They go to target/dist. The first build takes some ten minutes on two cores.
+/// without one. The plugin gets musl, with which it starts sooner; where Rust's standard library for musl can't be
+/// installed it gets glibc, as ipamd does. They go to target/dist. The first build takes some ten minutes on two cores.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask dist")]
 pub(crate) struct Args {}
@@ -25,6 +26,8 @@ struct Program {
     profile: &'static str,
     /// For rustc, besides what makes it static.
     flags: &'static str,
+    /// Whether musl suits it: that starts faster, and has the slower allocator.
+    musl: bool,
 }
 
 const IPAMD: Program = Program {
@@ -32,6 +35,7 @@ const IPAMD: Program = Program {
     name: "ipamd",
     profile: "dist",
     flags: "",
+    musl: false,
 };
 
 const PLUGIN: Program = Program {
@@ -41,6 +45,15 @@ const PLUGIN: Program = Program {
     // It hashes two short names, and to look for the CPU's own instructions takes longer where CPUID leaves the virtual
     // machine.
     flags: r#"--cfg sha2_backend="soft""#,
+    // glibc asks for the same at its start, some 75 times (docs/decisions/0029).
+    musl: true,
+};
+
+/// The target of programs with musl.
+pub(crate) const MUSL: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-musl"
+} else {
+    "x86_64-unknown-linux-musl"
 };
 
 pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> {
@@ -82,13 +95,13 @@ pub(crate) fn build_plugin() -> anyhow::Result<PathBuf> {
 }
 
 fn build_program(program: &Program) -> anyhow::Result<PathBuf> {
-    let target = host_target()?;
+    let target = target_of(program)?;
     // With `--target`, cargo keeps these flags from build scripts and procedural macros, which can't be static.
     let given = std::env::var("RUSTFLAGS").unwrap_or_default();
     let own = program.flags;
     let flags = format!("{given} -C target-feature=+crt-static {own}");
     let name = program.name;
-    eprintln!("dist: building {name}");
+    eprintln!("dist: building {name} for {target}");
     let arguments = [
         "-p",
         program.package,
@@ -109,6 +122,30 @@ fn build_program(program: &Program) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;
     fs::copy(&from, &to).with_context(|| format!("copying to {}", to.display()))?;
     Ok(to)
+}
+
+fn target_of(program: &Program) -> anyhow::Result<String> {
+    if program.musl && has_target(MUSL) {
+        return Ok(MUSL.to_owned());
+    }
+    let host = host_target()?;
+    if program.musl {
+        eprintln!(
+            "dist: {} gets glibc and takes longer to start: Rust's standard library for {MUSL} is not here (`cargo xtask setup` says why)",
+            program.name
+        );
+    }
+    Ok(host)
+}
+
+/// Whether Rust's standard library for a target is here, whoever installed it.
+pub(crate) fn has_target(target: &str) -> bool {
+    let mut rustc = Command::new("rustc");
+    let asked = rustc.args(["--print", "target-libdir", "--target", target]);
+    asked.output().is_ok_and(|answer| {
+        let folder = String::from_utf8_lossy(&answer.stdout);
+        answer.status.success() && Path::new(folder.trim()).is_dir()
+    })
 }
 
 /// The target that this machine's own compiler builds for.

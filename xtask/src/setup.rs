@@ -26,13 +26,15 @@ struct Need {
     what: &'static str,
     present: fn() -> bool,
     source: Source,
-    /// Whether everything but one suite works without it.
+    /// Whether everything but one suite, or one figure, is the same without it.
     optional: bool,
 }
 
 enum Source {
     Debian(&'static str),
     Rustup(&'static str),
+    /// Rust's standard library for another target.
+    RustTarget(&'static str),
 }
 
 const NEEDS: &[Need] = &[
@@ -106,6 +108,12 @@ const NEEDS: &[Need] = &[
         source: Source::Rustup("clippy"),
         optional: false,
     },
+    Need {
+        what: "Rust's standard library for musl, with which the plugin that ships starts sooner",
+        present: || crate::dist::has_target(crate::dist::MUSL),
+        source: Source::RustTarget(crate::dist::MUSL),
+        optional: true,
+    },
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -137,7 +145,8 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     for need in missing {
         let outcome = match need.source {
             Source::Debian(package) => install_package(package, &mut apt_is_fresh),
-            Source::Rustup(component) => install_component(component),
+            Source::Rustup(component) => rustup("component", component),
+            Source::RustTarget(target) => rustup("target", target),
         };
         match outcome {
             Ok(()) => {}
@@ -155,6 +164,7 @@ impl Source {
         match self {
             Self::Debian(package) => format!("Debian package {package}"),
             Self::Rustup(component) => format!("Rust component {component}"),
+            Self::RustTarget(target) => format!("Rust target {target}"),
         }
     }
 }
@@ -176,13 +186,12 @@ fn install_package(package: &str, apt_is_fresh: &mut bool) -> anyhow::Result<()>
     ]))
 }
 
-fn install_component(component: &str) -> anyhow::Result<()> {
+/// Adds a `component` or a `target` to the toolchain.
+fn rustup(kind: &str, name: &str) -> anyhow::Result<()> {
     if !on_path("rustup") {
-        bail!(
-            "there is no rustup here: install the Rust component `{component}` as your toolchain came"
-        );
+        bail!("there is no rustup here: install the Rust {kind} `{name}` as your toolchain came");
     }
-    say_and_run(Command::new("rustup").args(["component", "add", component]))
+    say_and_run(Command::new("rustup").args([kind, "add", name]))
 }
 
 fn as_root(program: &str) -> Command {
