@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use cni_spec::{AddRequest, AddResult, Code, Error, Interface, IpConfig, Route};
 use datapath::layout::{POD_GATEWAY, POD_GATEWAY_V6};
-use datapath::pod::{self, Ends, PodError, PodLink, PodWiring, Sides, egress};
+use datapath::pod::{self, Ends, NewLink, PodError, PodLink, PodWiring, Sides, egress};
 use datapath::{NetNs, NetNsError};
 use futures_util::future::join;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -76,7 +76,15 @@ async fn ask_and_make(
 ) -> Result<(Grant, Ends), Error> {
     let key = &request.attachment;
     let deadline = Instant::now() + settings.add_timeout();
-    let making = sides.make(&settings.veth_prefix, key.container_id(), key.ifname());
+    let pod = pod_name(request);
+    let new = NewLink {
+        container_id: key.container_id(),
+        ifname: key.ifname(),
+        veth_prefix: &settings.veth_prefix,
+        alias: &pod,
+        mtu: settings.mtu.unwrap_or(USUAL_MTU),
+    };
+    let making = sides.make(&new);
     let asking = ask(request, settings, deadline, journal);
     match join(asking, after_the_question(making)).await {
         (Ok(grant), Ok(ends)) => Ok((grant, ends)),
@@ -104,6 +112,9 @@ async fn after_the_question<T>(made: impl Future<Output = T>) -> T {
     }
     made.await
 }
+
+/// What ipamd says unless it is told otherwise (`AWS_VPC_ENI_MTU`). Where it says something else, the link gets that in the end.
+const USUAL_MTU: u32 = 9001;
 
 /// Half of them would do as tonic is now; each takes a microsecond.
 const TURNS: u32 = 12;

@@ -47,6 +47,21 @@ pub struct PodLink {
     pub mtu: u32,
 }
 
+/// What of a [`PodLink`] is known before the pod has addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct NewLink<'a> {
+    /// As in [`PodLink`].
+    pub container_id: &'a str,
+    /// As in [`PodLink`].
+    pub ifname: &'a str,
+    /// As in [`PodLink`].
+    pub veth_prefix: &'a VethPrefix,
+    /// As in [`PodLink`].
+    pub alias: &'a str,
+    /// The MTU that the pod will have, as far as is known, in bytes. To give it another one later costs time.
+    pub mtu: u32,
+}
+
 /// The link that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodWiring {
@@ -116,11 +131,17 @@ pub struct Sides<'a> {
     pod: Rtnl,
 }
 
-/// A link that [`Sides::make`] made: both of its ends are down, and have no address. Whoever drops it without
+/// A link that [`Sides::make`] made: both of its ends are up, and have no address. Whoever drops it without
 /// [`Sides::wire`] or [`Sides::unmake`] leaves it, for [`disconnect`].
 #[derive(Debug)]
 #[must_use]
-pub struct Ends(PodWiring);
+pub struct Ends {
+    wiring: PodWiring,
+    /// As it was when it had come up.
+    host: LinkMessage,
+    /// As it was just before.
+    pod: LinkMessage,
+}
 
 /// Wires a pod: makes its link and wires it, in one go.
 ///
@@ -129,13 +150,7 @@ pub struct Ends(PodWiring);
 pub async fn connect(netns: &NetNs, link: &PodLink) -> Result<PodWiring, PodError> {
     validate(link)?;
     let sides = Sides::open(netns)?;
-    let PodLink {
-        container_id,
-        ifname,
-        veth_prefix,
-        ..
-    } = link;
-    let ends = sides.make(veth_prefix, container_id, ifname).await?;
+    let ends = sides.make(&link.to_make()).await?;
     sides.wire(ends, link).await
 }
 
@@ -160,24 +175,25 @@ impl<'a> Sides<'a> {
         Ok(present::get(&self.pod, ifname).await?.is_some())
     }
 
-    /// Makes the link, a veth whose pod end is born in the pod. It needs no address, so it can be made while one is asked
-    /// for. On failure nothing is left, unless the error is [`PodError::RollBack`].
+    /// Makes the link, a veth whose pod end is born in the pod, and brings it up. It needs no address, so it can be made while
+    /// one is asked for. On failure nothing is left, unless the error is [`PodError::RollBack`].
     ///
     /// # Errors
     /// When the interface exists already, or the kernel refuses.
-    pub async fn make(
-        &self,
-        veth_prefix: &VethPrefix,
-        container_id: &str,
-        ifname: &str,
-    ) -> Result<Ends, PodError> {
+    pub async fn make(&self, new: &NewLink<'_>) -> Result<Ends, PodError> {
+        let NewLink {
+            container_id,
+            ifname,
+            veth_prefix,
+            ..
+        } = *new;
         let (host_mac, pod_mac) = layout::link_macs(container_id, ifname);
         let wiring = PodWiring {
             host_veth: veth_prefix.host_veth_name(container_id, ifname),
             host_mac,
             pod_mac,
         };
-        let created = match self.create(&wiring, ifname).await {
+        let created = match self.create(&wiring, new).await {
             Err(error) if error.errno() == Some(Errno::EXIST) => {
                 // Either end's name is taken. The host's is ours, so an end that is not in this namespace is
                 // what a sandbox of the same id left, and goes.
@@ -185,37 +201,38 @@ impl<'a> Sides<'a> {
                     return Err(PodError::InterfaceExists(ifname.to_owned()));
                 }
                 delete_any(&self.host, veth_prefix, container_id, ifname).await?;
-                self.create(&wiring, ifname).await
+                self.create(&wiring, new).await
             }
             created => created,
         };
         let made = match created {
-            Ok(()) => {
-                self.prepare(&wiring, veth_prefix, container_id, ifname)
-                    .await
-            }
+            Ok(()) => self.bring_up(&wiring, new).await,
             // It refused, so there is nothing.
             Err(error) if error.errno().is_some() => return Err(error.into()),
             Err(unanswered) => Err(unanswered.into()),
         };
         match made {
-            Ok(()) => Ok(Ends(wiring)),
+            Ok((host, pod)) => Ok(Ends { wiring, host, pod }),
             Err(failure) => Err(self.undo(&wiring, failure).await),
         }
     }
 
     /// Makes the veth in one message, both ends in their places and down. A veth that is moved or renamed
-    /// afterwards costs two orders of magnitude more.
-    async fn create(&self, wiring: &PodWiring, ifname: &str) -> Result<(), KernelError> {
+    /// afterwards costs two orders of magnitude more; and one that is given its MTU afterwards, a look at all IPv6 routes of the node
+    /// (rt6_mtu_change in net/ipv6/route.c).
+    async fn create(&self, wiring: &PodWiring, new: &NewLink<'_>) -> Result<(), KernelError> {
+        let NewLink { ifname, mtu, .. } = *new;
         let mut peer = rtnl::named(ifname);
         peer.attributes.extend([
             LinkAttribute::Address(wiring.pod_mac.0.to_vec()),
+            LinkAttribute::Mtu(mtu),
             LinkAttribute::NetNsFd(self.netns.fd().as_raw_fd()),
         ]);
         peer.attributes.extend(ONE_QUEUE);
         let mut veth = rtnl::named(&wiring.host_veth);
         veth.attributes.extend([
             LinkAttribute::Address(wiring.host_mac.0.to_vec()),
+            LinkAttribute::Mtu(mtu),
             LinkAttribute::Group(LINK_GROUP),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
@@ -224,7 +241,7 @@ impl<'a> Sides<'a> {
         ]);
         veth.attributes.extend(ONE_QUEUE);
         let what = format!(
-            "make the link {} with its other end {ifname} in {}",
+            "make the link {} with its other end {ifname} in {} (MTU {mtu})",
             wiring.host_veth,
             self.netns.path().display()
         );
@@ -234,21 +251,28 @@ impl<'a> Sides<'a> {
         Ok(())
     }
 
-    /// What the host's end needs whatever addresses the pod gets.
-    async fn prepare(
+    /// Brings up both ends, and answers the host's and the pod's.
+    async fn bring_up(
         &self,
         wiring: &PodWiring,
-        veth_prefix: &VethPrefix,
-        container_id: &str,
-        ifname: &str,
-    ) -> Result<(), PodError> {
+        new: &NewLink<'_>,
+    ) -> Result<(LinkMessage, LinkMessage), PodError> {
         take_no_advertisements(&wiring.host_veth)?;
-        if *veth_prefix != VethPrefix::default() {
-            let also = layout::host_veth_name(container_id, ifname);
+        if *new.veth_prefix != VethPrefix::default() {
+            let also = layout::host_veth_name(new.container_id, new.ifname);
             let named = rtnl::add_alternative_name(&wiring.host_veth, also);
             self.host.run(vec![named]).await?;
         }
-        Ok(())
+        // One right after the other, and no question to the pod's end in between: an end that is up while the other is not has
+        // no carrier, and once the kernel notes that, which a question has it do, it waits for all CPUs with the lock that all
+        // wiring needs (dev_deactivate in net/sched/sch_generic.c).
+        let name = new.ifname;
+        let steps = vec![prepare(name, None), show(name), raise(name)];
+        let pod = shown(name, self.pod.run(steps).await?)?;
+        let name = &wiring.host_veth;
+        let steps = vec![prepare(name, Some(new.alias)), raise(name), show(name)];
+        let host = shown(name, self.host.run(steps).await?)?;
+        Ok((host, pod))
     }
 
     /// Wires the link: the pod's addresses, routes and neighbour, and a route and a neighbour for each address on the host. On
@@ -257,11 +281,11 @@ impl<'a> Sides<'a> {
     /// # Errors
     /// When a pod can't have these addresses, or the kernel refuses a step: the error says which.
     pub async fn wire(&self, ends: Ends, link: &PodLink) -> Result<PodWiring, PodError> {
-        let Ends(wiring) = ends;
         let wired = match validate(link) {
-            Ok(()) => self.wire_valid(&wiring, link).await,
+            Ok(()) => self.wire_valid(&ends, link).await,
             invalid => invalid,
         };
+        let wiring = ends.wiring;
         match wired {
             Ok(()) => Ok(wiring),
             Err(failure) => Err(self.undo(&wiring, failure).await),
@@ -273,7 +297,7 @@ impl<'a> Sides<'a> {
     /// # Errors
     /// When the kernel refuses.
     pub async fn unmake(&self, ends: Ends) -> Result<(), PodError> {
-        delete(&self.host, &ends.0.host_veth).await?;
+        delete(&self.host, &ends.wiring.host_veth).await?;
         Ok(())
     }
 
@@ -289,27 +313,18 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// Brings both ends up and tells each side how to reach the other.
-    async fn wire_valid(&self, wiring: &PodWiring, link: &PodLink) -> Result<(), PodError> {
+    /// Tells each side how to reach the other.
+    async fn wire_valid(&self, ends: &Ends, link: &PodLink) -> Result<(), PodError> {
         let Self { netns, host, pod } = self;
+        let Ends { wiring, .. } = ends;
         let ipv6 = link.has(IpAddr::is_ipv6);
         if ipv6 {
-            quieten(&wiring.host_veth)?;
-            let inside = netns.inside(|| {
-                quieten(&link.ifname)?;
-                // `::1`, which some runtimes take away with all of IPv6.
-                sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)
-            });
-            inside.map_err(PodError::Enter)??;
+            allow_ipv6(netns, &link.ifname, &wiring.host_veth)?;
         }
-        // One right after the other: an end that is up while the other is not has no carrier, and if the kernel's worker notes
-        // that, it waits for all CPUs with the lock that all wiring needs (dev_deactivate in net/sched/sch_generic.c).
-        let pod_end = raise(pod, &link.ifname, link.mtu, None).await?;
-        let host_end = raise(host, &wiring.host_veth, link.mtu, Some(&link.alias)).await?;
-        let (pod_index, host_index) = (pod_end.header.index, host_end.header.index);
+        let (pod_index, host_index) = (ends.pod.header.index, ends.host.header.index);
 
         // In this order: the kernel takes a gateway only behind an interface that is up and has an address.
-        let mut steps = Vec::new();
+        let mut steps: Vec<_> = give_mtu(&ends.pod, link.mtu).into_iter().collect();
         for address in &link.addresses {
             // The kernel adds a route to an IPv6 address itself, which nothing needs.
             let flags = match address {
@@ -333,14 +348,14 @@ impl<'a> Sides<'a> {
         pod.run(steps).await?;
 
         // Last: from here on the node sends the pod its packets.
-        let mut steps = Vec::new();
+        let mut steps: Vec<_> = give_mtu(&ends.host, link.mtu).into_iter().collect();
         for address in &link.addresses {
             let way = Way::Link { index: host_index };
             let known = rtnl::permanent_neighbour(host_index, *address, wiring.pod_mac);
             steps.extend([known, to(IpNet::from(*address), PODS_TABLE, way).put()]);
         }
         host.run(steps).await?;
-        wait::until_it_sends(host, host_end).await?;
+        wait::until_it_sends(host, &ends.host).await?;
         for address in link.addresses.iter().filter(|address| address.is_ipv6()) {
             wait::until_it_receives(pod, *address).await?;
         }
@@ -378,6 +393,16 @@ pub async fn disconnect(
 }
 
 impl PodLink {
+    fn to_make(&self) -> NewLink<'_> {
+        NewLink {
+            container_id: &self.container_id,
+            ifname: &self.ifname,
+            veth_prefix: &self.veth_prefix,
+            alias: &self.alias,
+            mtu: self.mtu,
+        }
+    }
+
     fn has(&self, family: fn(&IpAddr) -> bool) -> bool {
         self.addresses.iter().any(family)
     }
@@ -416,8 +441,18 @@ fn to(destination: IpNet, table: u32, way: Way) -> Route {
     }
 }
 
-/// For either end of a link with IPv6, before it is up: a pod must not be able to configure its node by router
+/// Lets both ends of a link have IPv6, before either has an address: a pod must not be able to configure its node by router
 /// advertisements or redirects, nor the node the pod.
+fn allow_ipv6(netns: &NetNs, ifname: &str, host_veth: &str) -> Result<(), PodError> {
+    quieten(host_veth)?;
+    let inside = netns.inside(|| {
+        quieten(ifname)?;
+        // `::1`, which some runtimes take away with all of IPv6.
+        sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)
+    });
+    Ok(inside.map_err(PodError::Enter)??)
+}
+
 fn quieten(link: &str) -> Result<(), SysctlError> {
     let settings = ["disable_ipv6", "accept_redirects", "accept_ra"];
     sysctl::set_all(&format!("ipv6/conf/{link}"), &settings, "0", IfAbsent::Fail)
@@ -431,30 +466,43 @@ fn take_no_advertisements(link: &str) -> Result<(), SysctlError> {
     sysctl::set_all(&folder, &["accept_ra"], "0", IfAbsent::Skip)
 }
 
-/// Brings a new link up, and returns it.
-async fn raise(
-    side: &Rtnl,
-    name: &str,
-    mtu: u32,
-    alias: Option<&str>,
-) -> Result<LinkMessage, KernelError> {
+/// What gives an end that is up the pod's MTU, if it was made with another.
+fn give_mtu(end: &LinkMessage, mtu: u32) -> Option<Step> {
+    let index = end.header.index;
+    let mut change = rtnl::indexed(index);
+    change.attributes.push(LinkAttribute::Mtu(mtu));
+    let what = format!("give link {index} an MTU of {mtu}");
+    (mtu_of(end) != Some(mtu)).then(|| rtnl::set_link(what, change))
+}
+
+fn mtu_of(link: &LinkMessage) -> Option<u32> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
+/// What a new link needs before it comes up.
+fn prepare(name: &str, alias: Option<&str>) -> Step {
     let mut prepared = rtnl::named(name);
-    let settings = [rtnl::no_link_local(), LinkAttribute::Mtu(mtu)];
-    prepared.attributes.extend(settings);
-    if let Some(alias) = alias {
-        let alias = LinkAttribute::IfAlias(cut(alias).to_owned());
-        prepared.attributes.push(alias);
-    }
-    let what = format!("find link {name}");
-    let found = side
-        .run(vec![
-            rtnl::set_link(format!("prepare link {name} (MTU {mtu})"), prepared),
-            rtnl::set_link(format!("bring up link {name}"), rtnl::up(rtnl::named(name))),
-            rtnl::get_link(what.clone(), rtnl::named(name)),
-        ])
-        .await?;
-    rtnl::link_of(found).ok_or_else(|| KernelError::Refused {
-        what,
+    prepared.attributes.push(rtnl::no_link_local());
+    let alias = alias.map(|alias| LinkAttribute::IfAlias(cut(alias).to_owned()));
+    prepared.attributes.extend(alias);
+    rtnl::set_link(format!("prepare link {name}"), prepared)
+}
+
+fn raise(name: &str) -> Step {
+    rtnl::set_link(format!("bring up link {name}"), rtnl::up(rtnl::named(name)))
+}
+
+fn show(name: &str) -> Step {
+    rtnl::get_link(format!("find link {name}"), rtnl::named(name))
+}
+
+fn shown(name: &str, replies: Vec<RouteNetlinkMessage>) -> Result<LinkMessage, KernelError> {
+    rtnl::link_of(replies).ok_or_else(|| KernelError::Refused {
+        what: format!("find link {name}"),
         errno: Errno::NODEV,
         text: String::new(),
     })

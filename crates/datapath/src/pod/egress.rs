@@ -9,17 +9,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressFlags;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::LinkMessage;
 use rustix::io::Errno;
 
 use super::check::{Expected, Fault, knows, leads, neighbours, routes};
 use super::present::{addresses_of, get, inside};
-use super::{MAIN_TABLE, PodError, PodWiring, Sides, quieten, to, way_out};
+use super::{MAIN_TABLE, PodError, PodWiring, Sides, allow_ipv6, mtu_of, to, way_out};
 use crate::layout::{self, LEAST_MTU_V6, POD_GATEWAY, POD_GATEWAY_V6};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
 use crate::rtnl::{self, Rtnl, Way};
-use crate::sysctl::{self, IfAbsent};
 
 /// The family that pods without it reach by their node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +108,11 @@ pub async fn connect(
     let pod_link = link(pod, ifname).await?;
     let pod_index = pod_link.header.index;
     if egress == Egress::V6 {
-        allow_ipv6(netns, ifname, wiring, &pod_link)?;
+        // Both ends were made for IPv4 alone.
+        if let Some(mtu) = mtu_of(&pod_link).filter(|mtu| *mtu < LEAST_MTU_V6) {
+            return Err(PodError::MtuTooSmall(mtu));
+        }
+        allow_ipv6(netns, ifname, &wiring.host_veth)?;
     }
 
     let address = claim(host, host_index, wiring, egress).await?;
@@ -155,31 +158,6 @@ async fn claim(
         }
     }
     Err(PodError::NoEgress(egress.range()))
-}
-
-/// Both ends were made for IPv4 alone.
-fn allow_ipv6(
-    netns: &NetNs,
-    ifname: &str,
-    wiring: &PodWiring,
-    link: &LinkMessage,
-) -> Result<(), PodError> {
-    let mtu = link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        });
-    if let Some(mtu) = mtu.filter(|mtu| *mtu < LEAST_MTU_V6) {
-        return Err(PodError::MtuTooSmall(mtu));
-    }
-    quieten(&wiring.host_veth)?;
-    let inside = netns.inside(|| {
-        quieten(ifname)?;
-        sysctl::set("ipv6/conf/lo/disable_ipv6", "0", IfAbsent::Fail)
-    });
-    Ok(inside.map_err(PodError::Enter)??)
 }
 
 /// The address that the pod has of the range, if any.

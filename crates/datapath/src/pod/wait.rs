@@ -18,18 +18,20 @@ const PATIENCE_MS: u32 = 200;
 /// kernel drops all that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c):
 /// soon as a rule, but later than the answer to a pod's first packet where the CPUs are busy. Since Linux 6.8
 /// the question itself has it noted.
-pub(super) async fn until_it_sends(host: &Rtnl, mut end: LinkMessage) -> Result<(), KernelError> {
-    let up = LinkAttribute::OperState(State::Up);
-    let index = end.header.index;
+pub(super) async fn until_it_sends(host: &Rtnl, end: &LinkMessage) -> Result<(), KernelError> {
+    let sends = |end: &LinkMessage| {
+        let up = LinkAttribute::OperState(State::Up);
+        end.attributes.contains(&up)
+    };
+    let mut is_up = sends(end);
     for _ in 0..PATIENCE_MS {
-        if end.attributes.contains(&up) {
+        if is_up {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let asked = rtnl::get_link("find the host's end", rtnl::indexed(index));
-        if let Some(found) = rtnl::link_of(host.run(vec![asked]).await?) {
-            end = found;
-        }
+        let asked = rtnl::get_link("find the host's end", rtnl::indexed(end.header.index));
+        let found = rtnl::link_of(host.run(vec![asked]).await?);
+        is_up = found.as_ref().is_some_and(sends);
     }
     // Still not: it will, and no pod is refused for it.
     Ok(())

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result, ensure};
 use datapath::layout::{LINK_GROUP, PODS_TABLE, host_veth_name};
-use datapath::pod::{PodError, PodLink, Sides};
+use datapath::pod::{NewLink, PodError, PodLink, Sides};
 use datapath::{NetNs, NetNsError};
 use serde_json::Value;
 
@@ -44,6 +44,10 @@ pub(crate) const TESTS: &[Test] = &[
         not_a_netns,
     ),
     ("two addresses on one link both work", two_addresses),
+    (
+        "a link gets its pod's MTU also if it was made with another",
+        another_mtu,
+    ),
     (
         "a link is found while it stands whole, and only then",
         found,
@@ -204,7 +208,7 @@ fn rolled_back() -> Result<()> {
     const UP: &str = "link set other up";
     let cases = [
         Failing {
-            step: "prepare link eth0 (MTU 70000)",
+            step: "make the link weir",
             before: &[],
             link: |link| link.mtu = 70_000,
         },
@@ -397,6 +401,34 @@ fn two_addresses() -> Result<()> {
         let server = crate::world::Echo::udp(&pod.ns, address)?;
         crate::world::ask_udp(&world.node, server.address)?;
     }
+    Ok(())
+}
+
+fn another_mtu() -> Result<()> {
+    let world = World::new()?;
+    let ns = Ns::new("pod")?;
+    let link = PodLink {
+        mtu: 1500,
+        ..link("c1", ADDRESS)
+    };
+    let new = NewLink {
+        container_id: &link.container_id,
+        ifname: &link.ifname,
+        veth_prefix: &link.veth_prefix,
+        alias: &link.alias,
+        mtu: MTU,
+    };
+    world.node.block_on(|| async {
+        let netns = NetNs::open(ns.path())?;
+        let sides = Sides::open(&netns)?;
+        let ends = sides.make(&new).await?;
+        Ok(sides.wire(ends, &link).await?)
+    })?;
+    let ends = [
+        only(world.pod_links()?)?,
+        only(ns.ip_json("link show dev eth0")?)?,
+    ];
+    ensure!(ends.iter().all(|end| end["mtu"] == 1500), "{ends:?}");
     Ok(())
 }
 
