@@ -83,7 +83,7 @@ pub(crate) struct Step<M> {
     what: String,
     message: M,
     flags: u16,
-    tolerated: Option<Errno>,
+    tolerated: Vec<Errno>,
 }
 
 impl<M> Step<M> {
@@ -94,13 +94,13 @@ impl<M> Step<M> {
             what,
             message,
             flags,
-            tolerated: None,
+            tolerated: Vec::new(),
         }
     }
 
     /// Takes this refusal for success: what is there, or not there, already.
     pub(crate) fn tolerating(mut self, errno: Errno) -> Self {
-        self.tolerated = Some(errno);
+        self.tolerated.push(errno);
         self
     }
 }
@@ -247,7 +247,7 @@ fn message<M: Into<NetlinkPayload<M>>>(message: M, flags: u16) -> NetlinkMessage
 /// Waits until each of `expected` is acknowledged. Acknowledgements come in the order of the messages.
 async fn answered<M>(
     mut answers: impl Stream<Item = NetlinkMessage<M>> + Unpin,
-    expected: Vec<(String, Option<Errno>)>,
+    expected: Vec<(String, Vec<Errno>)>,
     replies: &mut Vec<M>,
 ) -> Result<(), KernelError>
 where
@@ -269,7 +269,10 @@ where
                 let (what, tolerated) = current;
                 if error.code.is_some() {
                     let refusal = refused(what, error.raw_code(), &error.header);
-                    if tolerated.is_none() || refusal.errno() != tolerated {
+                    if !refusal
+                        .errno()
+                        .is_some_and(|errno| tolerated.contains(&errno))
+                    {
                         return Err(refusal);
                     }
                 }

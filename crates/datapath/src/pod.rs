@@ -354,6 +354,8 @@ impl<'a> Sides<'a> {
             let known = rtnl::permanent_neighbour(host_index, *address, wiring.pod_mac);
             steps.extend([known, to(IpNet::from(*address), PODS_TABLE, way).put()]);
         }
+        // Nobody sends a pod multicast.
+        steps.push(rtnl::delete_multicast_route(host_index));
         host.run(steps).await?;
         wait::until_it_sends(host, &ends.host).await?;
         for address in link.addresses.iter().filter(|address| address.is_ipv6()) {

@@ -2,7 +2,7 @@
 
 mod read;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -338,6 +338,24 @@ pub(crate) fn delete_connected_route(index: u32, subnet: Ipv4Net) -> Step {
     route.attributes.push(RouteAttribute::Oif(index));
     let what = format!("delete the connected route {subnet} from the main table");
     Step::new(what, RouteNetlinkMessage::DelRoute(route), 0).tolerating(Errno::SRCH)
+}
+
+/// Deletes the route for multicast that the kernel makes for each link with IPv6 as it comes up, if it is there. The kernel walks
+/// through those of all links to add one more (fib6_add_rt2node in net/ipv6/ip6_fib.c).
+pub(crate) fn delete_multicast_route(index: u32) -> Step {
+    const LOCAL_TABLE: u32 = 255;
+    let mut route = empty_route(AddressFamily::Inet6, LOCAL_TABLE);
+    route.header.destination_prefix_length = 8;
+    route.header.protocol = RouteProtocol::Kernel;
+    route.header.kind = RouteType::Multicast;
+    let all = RouteAddress::Inet6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0));
+    let destination = [RouteAttribute::Destination(all), RouteAttribute::Oif(index)];
+    route.attributes.extend(destination);
+    let what = format!("delete the multicast route of link {index}");
+    Step::new(what, RouteNetlinkMessage::DelRoute(route), 0)
+        .tolerating(Errno::SRCH)
+        // A node without IPv6.
+        .tolerating(Errno::OPNOTSUPP)
 }
 
 /// A rule of ours.

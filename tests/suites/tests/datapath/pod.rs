@@ -94,6 +94,8 @@ fn made() -> Result<()> {
     }
     let accept_ra = format!("ipv6/conf/{}/accept_ra", wiring.host_veth);
     ensure!(world.node.read_sysctl(&accept_ra)? == "0");
+    let multicast = format!("-6 route show table local dev {}", wiring.host_veth);
+    ensure!(world.node.ip(&multicast)?.is_empty());
 
     let address = pod.ns.ip("-o -4 addr show dev eth0")?;
     ensure!(address.contains("10.0.0.50/32 scope global"), "{address}");
