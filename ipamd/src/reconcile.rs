@@ -20,8 +20,6 @@ use crate::engine::{Engine, Gone};
 const EVERY: Duration = Duration::from_mins(1);
 /// What belongs together comes within this time.
 const GATHER: Duration = Duration::from_millis(20);
-/// After this time a pod's link that was not whole is looked at again: its plugin makes it within milliseconds.
-const SECOND_SIGHT: Duration = Duration::from_millis(300);
 /// When to look again while the node is being prepared.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -36,14 +34,15 @@ pub(crate) struct Reconciler {
 /// What a look ended with.
 #[derive(Debug)]
 enum Seen {
-    /// All is there.
-    Whole,
-    /// What was missing was put back.
-    Repaired,
-    /// Pods' links are not whole, and may be in the making.
-    Suspect,
     /// The node is being prepared.
     NotYet,
+    /// All of it.
+    All {
+        /// Something was missing and was put back.
+        repaired: bool,
+        /// Pods' links are not whole, and may be in the making.
+        doubtful: bool,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,9 +79,7 @@ impl Reconciler {
                 () = sleep_until(next) => {}
             }
             sleep(GATHER).await;
-            if suspects.is_empty() {
-                sleep_until(pace.earliest(Instant::now())).await;
-            }
+            sleep_until(pace.earliest(Instant::now())).await;
             // What was heard until now is seen by this look.
             if let Some(Err(error)) = events.as_mut().map(Events::drain) {
                 tracing::warn!(
@@ -96,20 +93,21 @@ impl Reconciler {
             let now = Instant::now();
             tracing::debug!(took = ?(now - begun), ?seen, "looked at the kernel");
             next = match seen {
-                Ok(Seen::Whole) => {
-                    pace.looked(now);
-                    now + EVERY
-                }
-                Ok(Seen::Suspect) => now + SECOND_SIGHT,
                 Ok(Seen::NotYet) => now + SOON,
-                Ok(Seen::Repaired) => {
-                    if pace.repaired(now) {
+                Ok(Seen::All { repaired, doubtful }) => {
+                    if !repaired {
+                        pace.looked(now);
+                    } else if pace.repaired(now) {
                         tracing::warn!(
                             "something undoes what ipamd makes in the kernel, again and again: it is put back more \
                              seldom from now on. docs/reconciler.md says what to look for"
                         );
                     }
-                    now + EVERY
+                    if doubtful {
+                        pace.doubted(now)
+                    } else {
+                        now + EVERY
+                    }
                 }
                 Err(LookError::Gone(Gone)) => return,
                 Err(LookError::Host(error)) => {
@@ -143,12 +141,12 @@ impl Reconciler {
                 suspects.insert(pod.to_string());
             }
         }
+        let seen = Seen::All {
+            repaired: !faults.is_empty(),
+            doubtful: !suspects.is_empty(),
+        };
         if faults.is_empty() {
-            return Ok(if suspects.is_empty() {
-                Seen::Whole
-            } else {
-                Seen::Suspect
-            });
+            return Ok(seen);
         }
         let said = repairs::by_part(&faults);
         turn.mend(faults).await?;
@@ -161,11 +159,7 @@ impl Reconciler {
             );
         }
         self.repairs.count(said);
-        Ok(if suspects.is_empty() {
-            Seen::Repaired
-        } else {
-            Seen::Suspect
-        })
+        Ok(seen)
     }
 
     fn wanted(&self, in_kernel: InKernel) -> Wanted {

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 /// Between two looks: the first after a quiet time comes at once.
 const BETWEEN: Duration = Duration::from_secs(1);
+/// After this time a pod's link that was not whole is looked at again, whatever is heard until then: its plugin makes it within
+/// milliseconds.
+const SECOND_SIGHT: Duration = Duration::from_millis(300);
 /// Looks in a row that may put something back.
 const BURST: u32 = 10;
 /// After how long there may be one more. Whoever takes away more often fights us, and both would only load the node.
@@ -51,6 +54,12 @@ impl Pace {
         self.patience = BETWEEN;
     }
 
+    /// Besides, pods' links were not whole. When to look again.
+    pub(super) fn doubted(&mut self, now: Instant) -> Instant {
+        self.earliest = now + SECOND_SIGHT;
+        self.earliest
+    }
+
     /// Something was put back. Whether it was too often.
     pub(super) fn repaired(&mut self, now: Instant) -> bool {
         self.looked(now);
@@ -93,6 +102,19 @@ mod tests {
         pace.looked(begin);
         assert_eq!(pace.earliest(begin), after(begin, 1));
         assert!(pace.earliest(after(begin, 100)) <= after(begin, 100));
+    }
+
+    #[test]
+    fn what_may_be_in_the_making_is_not_looked_at_again_too_soon() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        pace.looked(begin);
+        let second_sight = pace.doubted(begin);
+        assert_eq!(second_sight - begin, Duration::from_millis(300));
+        let heard_something = begin + Duration::from_millis(1);
+        assert_eq!(pace.earliest(heard_something), second_sight);
+        pace.looked(second_sight);
+        assert_eq!(pace.earliest(second_sight), after(second_sight, 1));
     }
 
     #[test]
