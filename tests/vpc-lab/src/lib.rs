@@ -11,4 +11,4 @@ pub mod probe;
 pub mod sandbox;
 
 pub use lab::{Drops, Endpoint, Host, Lab, LabConfig, Node, NodeConfig, ReversePath, SubnetConfig};
-pub use netns::Netns;
+pub use netns::{Mounted, Netns};

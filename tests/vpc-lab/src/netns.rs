@@ -25,8 +25,14 @@ const RUN_NETNS: &str = "/run/netns";
 /// What runs in it keeps it alive a little longer, as everywhere in Linux; its name is free at once.
 pub struct Netns {
     name: String,
-    path: PathBuf,
+    mounted: Mounted,
     handle: File,
+}
+
+/// Where a namespace is mounted; deleted when dropped.
+#[derive(Debug)]
+pub struct Mounted {
+    path: PathBuf,
 }
 
 impl Netns {
@@ -50,17 +56,14 @@ impl Netns {
                 path.display()
             )
         })?;
-        match birth(&path) {
-            Ok(handle) => Ok(Netns {
-                name: name.to_owned(),
-                path,
-                handle,
-            }),
-            Err(error) => {
-                remove(&path);
-                Err(error.context(format!("making the network namespace {name}")))
-            }
-        }
+        let mounted = Mounted { path };
+        let handle =
+            birth(&mounted.path).with_context(|| format!("making the network namespace {name}"))?;
+        Ok(Netns {
+            name: name.to_owned(),
+            mounted,
+            handle,
+        })
     }
 
     /// The name, as in `ip -n NAME`.
@@ -70,7 +73,12 @@ impl Netns {
 
     /// The path, as a CNI plugin gets it in `CNI_NETNS`.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.mounted.path
+    }
+
+    /// Keeps the namespace, and no descriptor of it: whoever starts a process pays for all that are open.
+    pub fn set_aside(self) -> Mounted {
+        self.mounted
     }
 
     /// Runs `work` on a thread of its own inside the namespace, and waits for it. Sockets opened there
@@ -155,9 +163,12 @@ impl Netns {
     }
 }
 
-impl Drop for Netns {
+impl Drop for Mounted {
+    /// Takes the name away, as `ip netns del` does.
     fn drop(&mut self) {
-        remove(&self.path);
+        // Nothing is mounted there when its birth failed, and nothing is there when somebody deleted it by hand.
+        unmount(&self.path, UnmountFlags::DETACH).ok();
+        drop(fs::remove_file(&self.path));
     }
 }
 
@@ -223,13 +234,6 @@ fn birth(path: &Path) -> anyhow::Result<File> {
             .join()
             .map_err(|_| anyhow!("the thread that made it panicked"))?
     })
-}
-
-/// Takes the name away, as `ip netns del` does.
-fn remove(path: &Path) {
-    // Nothing is mounted there when its birth failed, and nothing is there when somebody deleted it by hand.
-    unmount(path, UnmountFlags::DETACH).ok();
-    drop(fs::remove_file(path));
 }
 
 type Start = (Command, mpsc::SyncSender<io::Result<Child>>);

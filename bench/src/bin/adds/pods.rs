@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use suites::node::{Node, Sandbox};
-use vpc_lab::{Lab, Netns};
+use vpc_lab::{Lab, Mounted, Netns};
 
 use crate::floor::Floor;
 
@@ -17,10 +17,10 @@ pub(crate) struct Standing<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) node: Node<'a>,
     floor: Floor<'a>,
-    _there: Vec<Netns>,
+    _there: Vec<Mounted>,
     /// Namespaces of pods that have gone. The kernel takes a namespace down in its own time, with the lock that all wiring
     /// needs: that must not meet what is measured next.
-    gone: Mutex<Vec<Netns>>,
+    gone: Mutex<Vec<Mounted>>,
 }
 
 /// What was measured on a node.
@@ -58,7 +58,7 @@ impl<'a> Standing<'a> {
         for n in 0..pods {
             let (netns, sandbox) = pod(lab, &node, &format!("stands-{n}"))?;
             sandbox.add()?.address()?;
-            there.push(netns);
+            there.push(netns.set_aside());
         }
         let floor = Floor::new(node.lab().netns())?;
         Ok(Self {
@@ -90,7 +90,7 @@ impl<'a> Standing<'a> {
 
     fn keep(&self, gone: impl IntoIterator<Item = Netns>) {
         let mut all = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(gone);
+        all.extend(gone.into_iter().map(Netns::set_aside));
     }
 
     /// Thirty come at once, and go at once.
