@@ -117,16 +117,19 @@ const NEEDS: &[Need] = &[
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if args.check {
-        let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.present)()).collect();
-        for need in &missing {
-            println!("missing: {} ({})", need.what, need.source.name());
-        }
-        return Ok(ExitCode::from(u8::from(!missing.is_empty())));
+    if !args.check {
+        ensure()?;
     }
-    ensure()?;
-    println!("nothing is missing");
-    Ok(ExitCode::SUCCESS)
+    let missing = missing();
+    for need in &missing {
+        println!("missing: {} ({})", need.what, need.source.name());
+    }
+    if missing.is_empty() {
+        println!("nothing is missing");
+    }
+    // What `ensure` goes on without is no failure.
+    let failed = args.check && !missing.is_empty();
+    Ok(ExitCode::from(u8::from(failed)))
 }
 
 /// Installs what is missing, and says so on stderr; silent and quick when nothing is.
@@ -134,7 +137,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When something that is not optional can't be installed.
 pub(crate) fn ensure() -> anyhow::Result<()> {
-    let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.present)()).collect();
+    let missing = missing();
     if missing.is_empty() {
         return Ok(());
     }
@@ -157,6 +160,10 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| !(need.present)()).collect()
 }
 
 impl Source {
