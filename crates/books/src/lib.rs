@@ -2,7 +2,7 @@
 //!
 //! One JSON file, written whole: temporary file, fsync, rename, fsync of the folder. At every moment the file
 //! is there and whole, the old one or the new one. The one before is kept as `.previous`, for people alone:
-//! it lacks the last grants, so the pool must never be built from it.
+//! it lacks the last grants, so the pool must never be built from it; and the next write is written over it.
 //!
 //! A file that cannot be trusted is neither used nor deleted: it is renamed aside, and said ([`Distrust`]).
 //!
@@ -42,6 +42,8 @@ pub struct Books {
     /// What was written last: the next time there is room for as much, and what has not changed is there.
     bytes: Vec<u8>,
     lines: GrantLines,
+    /// Whether the names of the files are on disk as they are: the last write came to its end.
+    settled: bool,
 }
 
 /// What [`Books::open`] found.

@@ -71,6 +71,7 @@ impl Books {
             identity,
             bytes: Vec::new(),
             lines: GrantLines::default(),
+            settled: false,
         };
         Ok((books, loaded))
     }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -268,6 +269,41 @@ fn a_crash_before_the_rename_leaves_the_old_books_and_the_next_write_goes_on() {
         assert_eq!(open(&path).1, Loaded::Found(ledger(2, 3)));
         assert_eq!(names(dir.path()), ["books.json", "books.json.previous"]);
         books.write(&ledger(1, 2)).unwrap();
+    }
+}
+
+/// It would be torn if the write were cut short.
+#[test]
+fn a_file_that_has_another_name_or_may_be_the_books_after_a_crash_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("books.json");
+    let previous = beside(&path, ".previous");
+    let stays_through = |file: &Path, books: &mut Books| {
+        let as_it_was = fs::read(file).unwrap();
+        let mut same_file = fs::File::open(file).unwrap();
+        books.write(&ledger(2, 3)).unwrap();
+        let mut now = Vec::new();
+        same_file.read_to_end(&mut now).unwrap();
+        assert!(now == as_it_was, "{} was written over", file.display());
+    };
+    let (mut books, _) = open(&path);
+    books.write(&ledger(1, 2)).unwrap();
+    fs::hard_link(&path, &previous).unwrap();
+    stays_through(&path, &mut books);
+    // Nobody knows whether the last write of the ipamd before came to its end.
+    let (mut books, _) = open(&path);
+    stays_through(&previous, &mut books);
+}
+
+#[test]
+fn books_that_become_shorter_end_where_they_should() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("books.json");
+    let (mut books, _) = open(&path);
+    for count in [30, 30, 30, 2, 1, 30, 1] {
+        books.write(&ledger(1, count)).unwrap();
+        assert_eq!(open(&path).1, Loaded::Found(ledger(1, count)));
+        assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use ipam::Ledger;
 
@@ -43,14 +43,21 @@ impl Books {
         let temporary = beside(&self.path, ".tmp");
         // A crash may have left one; it was never whole, or never needed.
         remove(&temporary).map_err(|cause| fail("removing an old temporary file", cause))?;
-        let written = write_new(&temporary, &self.bytes);
+        let previous = beside(&self.path, ".previous");
+        if std::mem::take(&mut self.settled) {
+            // The file before the last is written over: to give its room back and take as much anew is most of the work.
+            if_there(fs::rename(&previous, &temporary))
+                .map_err(|cause| fail("renaming the file before the last", cause))?;
+        } else {
+            // After a crash of the node it may turn out to be the books themselves.
+            remove(&previous).map_err(|cause| fail("removing the file before the last", cause))?;
+        }
+        let written = write_over(&temporary, &self.bytes);
         if let Err((step, cause)) = written {
             // It takes room that a full disk needs; if it can't be removed, the next write says so.
             fs::remove_file(&temporary).ok();
             return Err(fail(step, cause));
         }
-        let previous = beside(&self.path, ".previous");
-        remove(&previous).map_err(|cause| fail("removing the file before the last", cause))?;
         // A link, not a rename: the books are there at every moment. It is for people alone, so a file system
         // without links (and a first write without books) does without.
         fs::hard_link(&self.path, &previous).ok();
@@ -58,25 +65,43 @@ impl Books {
             .map_err(|cause| fail("renaming the temporary file", cause))?;
         File::open(folder(&self.path))
             .and_then(|folder| folder.sync_all())
-            .map_err(|cause| fail("fsync of the folder", cause))
+            .map_err(|cause| fail("fsync of the folder", cause))?;
+        self.settled = true;
+        Ok(())
     }
 }
 
-fn write_new(path: &std::path::Path, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|cause| ("making a temporary file", cause))?;
+/// Makes this the content of the file, in the room that it has.
+fn write_over(path: &Path, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
+    let making = |cause| ("making a temporary file", cause);
+    let mut file = open(path).map_err(making)?;
+    // It has another name too: somebody's link to a file of books, or what should never be, the books' own.
+    if file.metadata().map_err(making)?.nlink() > 1 {
+        remove(path).map_err(making)?;
+        file = open(path).map_err(making)?;
+    }
     file.write_all(bytes)
+        .and_then(|()| file.set_len(bytes.len() as u64))
         .map_err(|cause| ("writing the temporary file", cause))?;
     file.sync_all()
         .map_err(|cause| ("fsync of the temporary file", cause))
 }
 
-fn remove(path: &std::path::Path) -> io::Result<()> {
-    match fs::remove_file(path) {
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    if_there(fs::remove_file(path))
+}
+
+fn if_there(done: io::Result<()>) -> io::Result<()> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
