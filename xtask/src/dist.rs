@@ -57,7 +57,6 @@ pub(crate) const MUSL: &str = if cfg!(target_arch = "aarch64") {
 };
 
 pub(crate) fn run(_: &Args) -> anyhow::Result<ExitCode> {
-    crate::setup::ensure()?;
     for path in build()? {
         let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         println!(
@@ -95,6 +94,7 @@ pub(crate) fn build_plugin() -> anyhow::Result<PathBuf> {
 }
 
 fn build_program(program: &Program) -> anyhow::Result<PathBuf> {
+    crate::setup::ensure_all()?;
     let target = target_of(program)?;
     // With `--target`, cargo keeps these flags from build scripts and procedural macros, which can't be static.
     let given = std::env::var("RUSTFLAGS").unwrap_or_default();

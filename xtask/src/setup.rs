@@ -118,7 +118,7 @@ const NEEDS: &[Need] = &[
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.check {
-        ensure()?;
+        ensure_all()?;
     }
     let missing = missing();
     for need in &missing {
@@ -137,7 +137,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When something that is not optional can't be installed.
 pub(crate) fn ensure() -> anyhow::Result<()> {
-    let missing = missing();
+    let mut missing = missing();
+    missing.retain(|need| !matches!(need.source, Source::RustTarget(_)));
+    install(missing)
+}
+
+/// As [`ensure`], and also what is for programs that ship.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_all() -> anyhow::Result<()> {
+    install(missing())
+}
+
+fn install(missing: Vec<&Need>) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }

@@ -63,6 +63,8 @@ enum Suite {
     Conformance,
     /// The demo: all of its checks
     Demo,
+    /// The suite plugin once more, against the CNI binary as it ships: another C library, another allocator, optimised
+    Shipped,
 }
 
 impl Suite {
@@ -79,6 +81,7 @@ impl Suite {
             Self::Datapath => &["--test", "datapath"],
             Self::Lab => &["--test", "lab"],
             Self::Plugin => &["--test", "plugin", "--bin", "weir-cni"],
+            Self::Shipped => &["--test", "plugin"],
             Self::Ipamd => &["--test", "ipamd", "--bin", "ipamd"],
             Self::Localstack => &["--test", "localstack", "--bin", "ipamd"],
             Self::Botocore => &["--test", "botocore", "--bin", "aws-sim"],
@@ -191,17 +194,28 @@ fn steps(suites: &[Suite], built: &[Artifact], passed_on: &[String]) -> anyhow::
                     command: doc,
                 });
             }
-            kernel => {
-                let name = kernel.name();
-                let artifact = built
-                    .iter()
-                    .find(|artifact| artifact.target.is_test() && artifact.target.name == name)
-                    .with_context(|| format!("cargo built no test `{name}`"))?;
-                steps.push(test_program(*suite, artifact, passed_on)?);
+            Suite::Shipped => {
+                let mut step = suite_program(*suite, &Suite::Plugin.name(), built, passed_on)?;
+                step.command.env("WEIR_CNI", crate::dist::build_plugin()?);
+                steps.push(step);
             }
+            kernel => steps.push(suite_program(*suite, &kernel.name(), built, passed_on)?),
         }
     }
     Ok(steps)
+}
+
+fn suite_program(
+    suite: Suite,
+    name: &str,
+    built: &[Artifact],
+    passed_on: &[String],
+) -> anyhow::Result<Step> {
+    let artifact = built
+        .iter()
+        .find(|artifact| artifact.target.is_test() && artifact.target.name == name)
+        .with_context(|| format!("cargo built no test `{name}`"))?;
+    test_program(suite, artifact, passed_on)
 }
 
 fn is_unit_test(artifact: &Artifact) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! One JSON file, written whole: temporary file, fsync, rename, fsync of the folder. At every moment the file
 //! is there and whole, the old one or the new one. The one before is kept as `.previous`, for people alone:
-//! it lacks the last grants, so the pool must never be built from it; and the next write is written over it.
+//! it lacks the last grants, so the pool must never be built from it. The next write is written over it: who keeps
+//! the books open for as long as two writes reads some of each.
 //!
 //! A file that cannot be trusted is neither used nor deleted: it is renamed aside, and said ([`Distrust`]).
 //!

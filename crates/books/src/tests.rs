@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -290,6 +290,9 @@ fn a_file_that_has_another_name_or_may_be_the_books_after_a_crash_is_not_written
     books.write(&ledger(1, 2)).unwrap();
     fs::hard_link(&path, &previous).unwrap();
     stays_through(&path, &mut books);
+    fs::rename(&previous, beside(&path, ".mine")).unwrap();
+    symlink(beside(&path, ".mine"), &previous).unwrap();
+    stays_through(&beside(&path, ".mine"), &mut books);
     // Nobody knows whether the last write of the ipamd before came to its end.
     let (mut books, _) = open(&path);
     stays_through(&previous, &mut books);
@@ -305,6 +308,28 @@ fn books_that_become_shorter_end_where_they_should() {
         assert_eq!(open(&path).1, Loaded::Found(ledger(1, count)));
         assert_eq!(fs::metadata(&path).unwrap().nlink(), 1);
     }
+}
+
+#[test]
+fn a_write_takes_the_room_of_the_file_before_the_last_unless_somebody_changed_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("books.json");
+    let previous = beside(&path, ".previous");
+    let (mut books, _) = open(&path);
+    let mut write = || {
+        let before = fs::metadata(&previous).map(|file| file.ino()).ok();
+        books.write(&ledger(1, 2)).unwrap();
+        let now = fs::metadata(&path).unwrap();
+        assert_eq!(now.mode() & 0o777, 0o600);
+        before == Some(now.ino())
+    };
+    assert_eq!(
+        [write(), write(), write(), write()],
+        [false, false, true, true]
+    );
+    fs::set_permissions(&previous, fs::Permissions::from_mode(0o644)).unwrap();
+    write();
+    assert!(write());
 }
 
 #[test]
@@ -398,11 +423,14 @@ fn on_a_small_disk() {
     let dir = test_dir();
     let path = dir.join("books.json");
     let (mut books, _) = open(&path);
-    books.write(&ledger(1, 2)).unwrap();
-    let error = books.write(&ledger(2, 200)).unwrap_err().to_string();
-    assert!(error.contains("make room on that file system"), "{error}");
-    assert_eq!(open(&path).1, Loaded::Found(ledger(1, 2)));
-    assert_eq!(names(&dir), ["books.json"], "no half file takes room");
+    // In a new file, and in the room of an older one.
+    for writes in [1, 2] {
+        (0..writes).for_each(|_| books.write(&ledger(1, 2)).unwrap());
+        let error = books.write(&ledger(2, 200)).unwrap_err().to_string();
+        assert!(error.contains("make room on that file system"), "{error}");
+        assert_eq!(open(&path).1, Loaded::Found(ledger(1, 2)));
+        assert_eq!(names(&dir), ["books.json"], "no half file takes room");
+    }
     books.write(&ledger(3, 3)).unwrap();
 
     let remount = |how: &str| {

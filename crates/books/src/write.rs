@@ -9,8 +9,8 @@ use ipam::Ledger;
 
 use crate::{Books, beside, folder, format};
 
-/// The books could not be written. What was on disk before is still there, whole; if the very last step failed,
-/// the new content is there but may not survive a crash of the node.
+/// The books could not be written. The books that were on disk are still there, whole (the file before them may be gone); if the
+/// very last step failed, the new content is there but may not survive a crash of the node.
 #[derive(Debug, thiserror::Error)]
 #[error("books {path} could not be written ({step}: {cause}); {remedy}")]
 pub struct WriteError {
@@ -44,12 +44,13 @@ impl Books {
         // A crash may have left one; it was never whole, or never needed.
         remove(&temporary).map_err(|cause| fail("removing an old temporary file", cause))?;
         let previous = beside(&self.path, ".previous");
-        if std::mem::take(&mut self.settled) {
-            // The file before the last is written over: to give its room back and take as much anew is most of the work.
-            if_there(fs::rename(&previous, &temporary))
+        // What the names on disk are is not known after a write that failed, or one of another process: after a crash of the node
+        // the file may turn out to be the books themselves.
+        if std::mem::take(&mut self.settled) && is_ours_alone(&previous) {
+            // It is written over: to give its room back and take as much anew is most of the work.
+            fs::rename(&previous, &temporary)
                 .map_err(|cause| fail("renaming the file before the last", cause))?;
         } else {
-            // After a crash of the node it may turn out to be the books themselves.
             remove(&previous).map_err(|cause| fail("removing the file before the last", cause))?;
         }
         let written = write_over(&temporary, &self.bytes);
@@ -71,15 +72,23 @@ impl Books {
     }
 }
 
-/// Makes this the content of the file, in the room that it has.
+/// Whether the file is as [`write_over`] made it, and nobody has given it another name.
+fn is_ours_alone(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|file| file.is_file() && file.nlink() == 1 && file.mode() & 0o7777 == MODE)
+}
+
+const MODE: u32 = 0o600;
+
+/// Makes this the content of the file, in the room that it has; a new file if there is none.
 fn write_over(path: &Path, bytes: &[u8]) -> Result<(), (&'static str, io::Error)> {
-    let making = |cause| ("making a temporary file", cause);
-    let mut file = open(path).map_err(making)?;
-    // It has another name too: somebody's link to a file of books, or what should never be, the books' own.
-    if file.metadata().map_err(making)?.nlink() > 1 {
-        remove(path).map_err(making)?;
-        file = open(path).map_err(making)?;
-    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(path)
+        .map_err(|cause| ("making a temporary file", cause))?;
     file.write_all(bytes)
         .and_then(|()| file.set_len(bytes.len() as u64))
         .map_err(|cause| ("writing the temporary file", cause))?;
@@ -87,21 +96,8 @@ fn write_over(path: &Path, bytes: &[u8]) -> Result<(), (&'static str, io::Error)
         .map_err(|cause| ("fsync of the temporary file", cause))
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-}
-
 fn remove(path: &Path) -> io::Result<()> {
-    if_there(fs::remove_file(path))
-}
-
-fn if_there(done: io::Result<()>) -> io::Result<()> {
-    match done {
+    match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -346,7 +346,6 @@ pub(crate) fn delete_multicast_route(index: u32) -> Step {
     const LOCAL_TABLE: u32 = 255;
     let mut route = empty_route(AddressFamily::Inet6, LOCAL_TABLE);
     route.header.destination_prefix_length = 8;
-    route.header.protocol = RouteProtocol::Kernel;
     route.header.kind = RouteType::Multicast;
     let all = RouteAddress::Inet6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0));
     let destination = [RouteAttribute::Destination(all), RouteAttribute::Oif(index)];

@@ -48,7 +48,7 @@ impl Pace {
         }
     }
 
-    /// All was there.
+    /// Nothing was put back.
     pub(super) fn looked(&mut self, now: Instant) {
         self.earliest = now + BETWEEN;
         self.patience = BETWEEN;

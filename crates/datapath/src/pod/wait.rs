@@ -14,7 +14,7 @@ use crate::rtnl::{self, Rtnl, Step};
 /// How long they are waited for, in milliseconds.
 const PATIENCE_MS: u32 = 200;
 
-/// Waits until the host's end, seen last as `end`, sends what it is given. It had no carrier until the pod's end came up, and the
+/// Waits until the host's end, seen last as `end`, sends what it is given. An end has no carrier until the other one has come up, and the
 /// kernel drops all that is to leave by it until a worker of its own has noted the carrier (net/core/link_watch.c):
 /// soon as a rule, but later than the answer to a pod's first packet where the CPUs are busy. Since Linux 6.8
 /// the question itself has it noted.
@@ -23,15 +23,16 @@ pub(super) async fn until_it_sends(host: &Rtnl, end: &LinkMessage) -> Result<(),
         let up = LinkAttribute::OperState(State::Up);
         end.attributes.contains(&up)
     };
-    let mut is_up = sends(end);
+    if sends(end) {
+        return Ok(());
+    }
     for _ in 0..PATIENCE_MS {
-        if is_up {
+        let asked = rtnl::get_link("find the host's end", rtnl::indexed(end.header.index));
+        let found = rtnl::link_of(host.run(vec![asked]).await?);
+        if found.as_ref().is_some_and(sends) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let asked = rtnl::get_link("find the host's end", rtnl::indexed(end.header.index));
-        let found = rtnl::link_of(host.run(vec![asked]).await?);
-        is_up = found.as_ref().is_some_and(sends);
     }
     // Still not: it will, and no pod is refused for it.
     Ok(())

@@ -49,6 +49,10 @@ pub(crate) const TESTS: &[Test] = &[
         another_mtu,
     ),
     (
+        "a link that is too small for IPv6 is made for IPv4",
+        too_small_for_ipv6,
+    ),
+    (
         "a link is found while it stands whole, and only then",
         found,
     ),
@@ -210,7 +214,7 @@ fn rolled_back() -> Result<()> {
     const UP: &str = "link set other up";
     let cases = [
         Failing {
-            step: "make the link weir",
+            step: "(MTU 70000)",
             before: &[],
             link: |link| link.mtu = 70_000,
         },
@@ -407,30 +411,47 @@ fn two_addresses() -> Result<()> {
 }
 
 fn another_mtu() -> Result<()> {
+    for mtu in [1500, 1279] {
+        let world = World::new()?;
+        let ns = Ns::new("pod")?;
+        let link = PodLink {
+            mtu,
+            ..link("c1", ADDRESS)
+        };
+        let new = NewLink {
+            container_id: &link.container_id,
+            ifname: &link.ifname,
+            veth_prefix: &link.veth_prefix,
+            alias: &link.alias,
+            mtu: MTU,
+        };
+        world.node.block_on(|| async {
+            let netns = NetNs::open(ns.path())?;
+            let sides = Sides::open(&netns)?;
+            let ends = sides.make(&new).await?;
+            Ok(sides.wire(ends, &link).await?)
+        })?;
+        both_ends_have(mtu, &world, &ns)?;
+    }
+    Ok(())
+}
+
+/// The kernel gives it no IPv6, so there are no settings of it to write.
+fn too_small_for_ipv6() -> Result<()> {
     let world = World::new()?;
-    let ns = Ns::new("pod")?;
-    let link = PodLink {
-        mtu: 1500,
+    let pod = world.bare_pod(PodLink {
+        mtu: 1279,
         ..link("c1", ADDRESS)
-    };
-    let new = NewLink {
-        container_id: &link.container_id,
-        ifname: &link.ifname,
-        veth_prefix: &link.veth_prefix,
-        alias: &link.alias,
-        mtu: MTU,
-    };
-    world.node.block_on(|| async {
-        let netns = NetNs::open(ns.path())?;
-        let sides = Sides::open(&netns)?;
-        let ends = sides.make(&new).await?;
-        Ok(sides.wire(ends, &link).await?)
     })?;
+    both_ends_have(1279, &world, &pod.ns)
+}
+
+fn both_ends_have(mtu: u32, world: &World, pod: &Ns) -> Result<()> {
     let ends = [
         only(world.pod_links()?)?,
-        only(ns.ip_json("link show dev eth0")?)?,
+        only(pod.ip_json("link show dev eth0")?)?,
     ];
-    ensure!(ends.iter().all(|end| end["mtu"] == 1500), "{ends:?}");
+    ensure!(ends.iter().all(|end| end["mtu"] == mtu), "{ends:?}");
     Ok(())
 }
 
