@@ -82,6 +82,7 @@ pub(crate) fn path(name: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When a build fails, or gives a binary that needs a loader.
 pub(crate) fn build() -> anyhow::Result<Vec<PathBuf>> {
+    crate::setup::ensure_all()?;
     [IPAMD, PLUGIN].iter().map(build_program).collect()
 }
 
@@ -90,11 +91,11 @@ pub(crate) fn build() -> anyhow::Result<Vec<PathBuf>> {
 /// # Errors
 /// As [`build`].
 pub(crate) fn build_plugin() -> anyhow::Result<PathBuf> {
+    crate::setup::ensure_all()?;
     build_program(&PLUGIN)
 }
 
 fn build_program(program: &Program) -> anyhow::Result<PathBuf> {
-    crate::setup::ensure_all()?;
     let target = target_of(program)?;
     // With `--target`, cargo keeps these flags from build scripts and procedural macros, which can't be static.
     let given = std::env::var("RUSTFLAGS").unwrap_or_default();

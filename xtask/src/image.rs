@@ -37,7 +37,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.skip_build {
-        crate::setup::ensure()?;
         dist::build()?;
     }
     let read = |path: PathBuf| {

@@ -327,19 +327,14 @@ fn quieten(link: &str) -> Result<(), SysctlError> {
 
 /// What gives an end that is up the pod's MTU, if it was made with another.
 fn give_mtu(end: &LinkMessage, mtu: u32) -> Option<Step> {
+    if end.attributes.contains(&LinkAttribute::Mtu(mtu)) {
+        return None;
+    }
     let index = end.header.index;
     let mut change = rtnl::indexed(index);
     change.attributes.push(LinkAttribute::Mtu(mtu));
     let what = format!("give link {index} an MTU of {mtu}");
-    (mtu_of(end) != Some(mtu)).then(|| rtnl::set_link(what, change))
-}
-
-fn mtu_of(link: &LinkMessage) -> Option<u32> {
-    let mut attributes = link.attributes.iter();
-    attributes.find_map(|attribute| match attribute {
-        LinkAttribute::Mtu(mtu) => Some(*mtu),
-        _ => None,
-    })
+    Some(rtnl::set_link(what, change))
 }
 
 /// Deletes a pod's link; false if there is none. It may have been made with another prefix, or by a plugin that was killed

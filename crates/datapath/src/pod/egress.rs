@@ -9,12 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressFlags;
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rustix::io::Errno;
 
 use super::check::{Expected, Fault, knows, leads, neighbours, routes};
-use super::present::{addresses_of, get, inside};
-use super::{MAIN_TABLE, PodError, PodWiring, Sides, allow_ipv6, mtu_of, to, way_out};
+use super::present::{absent, addresses_of, get, inside};
+use super::{MAIN_TABLE, PodError, PodWiring, Sides, allow_ipv6, to, way_out};
 use crate::layout::{self, LEAST_MTU_V6, POD_GATEWAY, POD_GATEWAY_V6};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
@@ -224,10 +224,14 @@ pub async fn check(
 }
 
 async fn link(side: &Rtnl, name: &str) -> Result<LinkMessage, KernelError> {
-    get(side, name).await?.ok_or_else(|| KernelError::Refused {
-        what: format!("find link {name}"),
-        errno: Errno::NODEV,
-        text: String::new(),
+    get(side, name).await?.ok_or_else(|| absent(name))
+}
+
+fn mtu_of(link: &LinkMessage) -> Option<u32> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
     })
 }
 

@@ -9,6 +9,7 @@ use rtnetlink::packet_route::link::{
 };
 use rustix::io::Errno;
 
+use super::present::{absent, ask};
 use super::{PodError, PodWiring, Sides, delete_any};
 use crate::layout::{self, LINK_GROUP, VethPrefix};
 use crate::netlink::KernelError;
@@ -135,11 +136,11 @@ impl Sides<'_> {
         // no carrier, and once the kernel notes that, which a question has it do, it waits for all CPUs with the lock that all
         // wiring needs (dev_deactivate in net/sched/sch_generic.c).
         let name = new.ifname;
-        let steps = vec![prepare(name), show(name), raise(name, None)];
-        let pod = shown(name, self.pod.run(steps).await?)?;
+        let steps = vec![prepare(name), ask(name), raise(name, None)];
+        let pod = rtnl::link_of(self.pod.run(steps).await?).ok_or_else(|| absent(name))?;
         let name = &wiring.host_veth;
-        let steps = vec![prepare(name), raise(name, Some(new.alias)), show(name)];
-        let host = shown(name, self.host.run(steps).await?)?;
+        let steps = vec![prepare(name), raise(name, Some(new.alias)), ask(name)];
+        let host = rtnl::link_of(self.host.run(steps).await?).ok_or_else(|| absent(name))?;
         Ok((host, pod))
     }
 }
@@ -170,18 +171,6 @@ fn raise(name: &str, alias: Option<&str>) -> Step {
     let alias = alias.map(|alias| LinkAttribute::IfAlias(cut(alias).to_owned()));
     raised.attributes.extend(alias);
     rtnl::set_link(format!("bring up link {name}"), raised)
-}
-
-fn show(name: &str) -> Step {
-    rtnl::get_link(format!("find link {name}"), rtnl::named(name))
-}
-
-fn shown(name: &str, replies: Vec<RouteNetlinkMessage>) -> Result<LinkMessage, KernelError> {
-    rtnl::link_of(replies).ok_or_else(|| KernelError::Refused {
-        what: format!("find link {name}"),
-        errno: Errno::NODEV,
-        text: String::new(),
-    })
 }
 
 /// At most the 255 bytes that the kernel takes for an alias (IFALIASZ), and whole characters.

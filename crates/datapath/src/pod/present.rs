@@ -11,7 +11,7 @@ use super::{PodError, PodLink, PodWiring, egress};
 use crate::layout::{self, Mac, PODS_TABLE};
 use crate::netlink::KernelError;
 use crate::netns::NetNs;
-use crate::rtnl::{self, Rtnl};
+use crate::rtnl::{self, Rtnl, Step};
 
 /// The wiring, if the pod's link stands as [`connect`](super::connect) makes it: both ends are up, with the
 /// MACs that the container's id gives and this MTU, the pod's end has these addresses and no others, and the
@@ -56,12 +56,28 @@ pub(super) fn inside(netns: &NetNs) -> Result<Rtnl, PodError> {
 }
 
 pub(super) async fn get(side: &Rtnl, name: &str) -> Result<Option<LinkMessage>, KernelError> {
-    let asked = rtnl::get_link(format!("find link {name}"), rtnl::named(name));
-    match side.run(vec![asked]).await {
+    match side.run(vec![ask(name)]).await {
         Ok(found) => Ok(rtnl::link_of(found)),
         Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+pub(super) fn ask(name: &str) -> Step {
+    rtnl::get_link(finding(name), rtnl::named(name))
+}
+
+/// What the kernel says of a link that there is not.
+pub(super) fn absent(name: &str) -> KernelError {
+    KernelError::Refused {
+        what: finding(name),
+        errno: Errno::NODEV,
+        text: String::new(),
+    }
+}
+
+fn finding(name: &str) -> String {
+    format!("find link {name}")
 }
 
 /// The MAC tells that it is the link of this container, and not another's of the same name.
